@@ -1,0 +1,206 @@
+"""What a component of each axis must be able to do, as protocols: nothing needs to be inherited.
+
+Shapes are those of one clip, without the batch: an image is `(C, H, W)`, a vector `(F,)`. Tensors have the batch first.
+A builder that cannot build for a shape (28 pixels and too many poolings) raises `SpaceError`; the search takes that as
+"infeasible" before anything is trained.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Protocol
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from mernas.components.datasets.clip import Clip
+from mernas.space.errors import MernasError
+
+Shape = tuple[int, ...]
+
+TRAINING_ROWS = "training rows"
+"""The only fit scope that the engine allows: a fitted step sees the rows that its job trains on, never more."""
+
+
+class NotFiniteError(MernasError, ArithmeticError):
+    """A loss or a score that is not a number; the job fails by the name `not-finite`."""
+
+
+class Input(Protocol):
+    """Axis `input`: makes one map of one clip, deterministically (survey 4.2)."""
+
+    @property
+    def channels(self) -> tuple[str, ...]:
+        """Names of the channels, e.g. `("u", "v", "strain")` or `("gray",)`."""
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """Shape (C, H, W) of every map."""
+
+    def provides(self, facts: frozenset[str]) -> set[str]:
+        """Return the capabilities that the maps have, given those of the data."""
+
+    def prepare(self, clip: Clip) -> NDArray[np.float32]:
+        """Return the map of a clip, of this `shape`."""
+
+
+class FlowEstimator(Protocol):
+    """Axis `flow_estimator`: displacement from the onset to the apex of a clip (survey 4.2.2)."""
+
+    def flow(self, clip: Clip) -> NDArray[np.float32]:
+        """Return (u, v) as an array (2, H, W): pixels to the right and downwards, or the release's own scale."""
+
+    def strain(self, clip: Clip, flow: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Return the optical strain (H, W): computed from the flow, or as the release ships it."""
+
+
+class Block(Protocol):
+    """Axis `block`: map to map (survey 5.1)."""
+
+    def build(self, shape: Shape) -> tuple[nn.Module, Shape]:
+        """Return the module for an input of `shape`, and the shape that leaves it."""
+
+
+class Readout(Protocol):
+    """Axis `readout`: the last map of a stream to a vector."""
+
+    def build(self, shape: Shape) -> tuple[nn.Module, Shape]:
+        """Return the module for an input of `shape`, and the shape (F,) that leaves it."""
+
+
+class Fusion(Protocol):
+    """Axis `fusion`: the vectors of several streams to one (survey 5.2.2)."""
+
+    def build(self, features: Sequence[int]) -> tuple[nn.Module, int]:
+        """Return a module that takes a list of tensors (B, features[i]), and the length of the vector it gives."""
+
+
+class Head(Protocol):
+    """Axis `head`: a vector to class scores."""
+
+    def build(self, features: int, classes: int) -> nn.Module:
+        """Return a module from (B, features) to logits (B, classes)."""
+
+
+class Task(Protocol):
+    """Axis `task`: what is predicted, and by which head (survey 5.2.4)."""
+
+    def build(self, features: int, classes: int) -> nn.Module:
+        """Return a module from (B, features) to logits (B, classes)."""
+
+
+class TrainingRows(Protocol):
+    """What a fitted step and a strategy are handed: the training rows of one job, and nothing else.
+
+    Rows are counted from 0 within the job; nothing here tells which clips they are.
+    """
+
+    @property
+    def labels(self) -> Tensor:
+        """Class numbers (n,), int64."""
+
+    @property
+    def classes(self) -> int:
+        """How many classes there are, whether or not all occur here."""
+
+    @property
+    def streams(self) -> int:
+        """How many streams the pipeline has."""
+
+    def channels(self, stream: int) -> tuple[str, ...]:
+        """Return the channel names of a stream."""
+
+    def maps(self, stream: int) -> Tensor:
+        """Return all training maps of a stream, (n, C, H, W) float32; do not change it in place."""
+
+    def take(self, rows: Tensor | Sequence[int]) -> list[Tensor]:
+        """Return, for every stream, the maps of some of the rows; asking for another row is refused."""
+
+
+class Normalisation(Protocol):
+    """Axis `normalisation`: a step fitted on the training rows that becomes the first module of each stream."""
+
+    fit_scope: str
+
+    def build(self, shape: Shape) -> nn.Module:
+        """Return the unfitted module for maps of `shape`: its statistics are buffers, not parameters."""
+
+    def fit(self, module: nn.Module, rows: TrainingRows, stream: int) -> None:
+        """Set the statistics of the module of one stream."""
+
+
+class Augmentation(Protocol):
+    """Axis `augmentation`: changes a batch of training maps, all streams of a clip alike (survey 4.1.5)."""
+
+    def apply(
+        self, maps: list[Tensor], channels: Sequence[tuple[str, ...]], generator: torch.Generator
+    ) -> list[Tensor]:
+        """Return changed maps, (B, C, H, W) for each stream; the given ones are left as they are."""
+
+
+class Optimizer(Protocol):
+    """Axis `optimizer` (survey 5.3)."""
+
+    def build(self, parameters: Sequence[nn.Parameter]) -> torch.optim.Optimizer:
+        """Return a torch optimiser over the parameters."""
+
+
+class Schedule(Protocol):
+    """Axis `schedule`: the learning rate as a share of its start."""
+
+    def factor(self, step: int, steps: int) -> float:
+        """Return the share at `step` (from 0) of `steps` optimiser steps, in [0, 1]."""
+
+
+class Loss(Protocol):
+    """Axis `loss` (survey 5.4); whatever it needs of the class counts it takes from the training rows."""
+
+    fit_scope: str
+
+    def build(self, rows: TrainingRows) -> nn.Module:
+        """Return a module from (logits (B, K), targets (B,)) to a scalar."""
+
+
+class Strategy(Protocol):
+    """Axis `training`: how a network is trained on the rows of one job (survey 5.3)."""
+
+    fit_scope: str
+
+    def fit(
+        self,
+        network: nn.Module,
+        rows: TrainingRows,
+        loss: nn.Module,
+        augmentation: Sequence[Augmentation],
+        generator: torch.Generator,
+        on_epoch: Callable[[int], None] | None = None,
+    ) -> None:
+        """Train the network in place; call `on_epoch(n)` after epoch n, counted from 1.
+
+        Raises:
+            NotFiniteError: If the loss is no longer a number.
+        """
+
+
+class Predictor(Protocol):
+    """What a fitted classifier is."""
+
+    def predict(self, maps: Sequence[Tensor]) -> NDArray[np.float64]:
+        """Return scores (B, K) that are positive and sum to 1 in each row, from maps (B, C, H, W) of each stream."""
+
+
+class Classifier(Protocol):
+    """Axis `classifier`: a classical method on flattened maps, for the baselines (survey 6).
+
+    Attributes:
+        fit_scope: As for every fitted step.
+        family: The grid that a nested search goes through in full: values of hyper-parameters by name.
+    """
+
+    fit_scope: str
+    family: dict[str, tuple[bool | int | float | str, ...]]
+
+    def fit(self, rows: TrainingRows, seed: int) -> Predictor:
+        """Fit on the training rows."""

@@ -1,0 +1,133 @@
+"""Clips, annotations and datasets: what a loader gives. A clip has no label; labels are a separate table."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from types import MappingProxyType
+from typing import Protocol
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from mernas.space.errors import DataError, Problem
+
+GivenMap = Callable[[], NDArray[np.float32]]
+
+
+class Frames(Protocol):
+    """The frames of a clip, decoded when asked for."""
+
+    def __len__(self) -> int:
+        """How many frames there are."""
+
+    def __getitem__(self, frame: int, /) -> NDArray[np.uint8]:
+        """Return frame number `frame`, counted from 0: (H, W) grey or (H, W, 3) RGB."""
+
+
+@dataclass(frozen=True, eq=False)
+class Clip:
+    """One micro-expression.
+
+    Attributes:
+        key: `dataset/subject/clip`, unique in a composite.
+        dataset: Name of the dataset it comes from.
+        subject: `dataset/subject`: the numbers of different datasets collide.
+        fingerprint: Hash of the decoded content, not of file bytes or paths.
+        frames: Its frames, or None if the release ships maps only.
+        given: Maps that a release ships instead of frames: `flow` (2, H, W) and `strain` (H, W), read when called.
+        fps: Frames per second.
+        onset, apex, offset: Numbers into `frames`, counted from 0; None where the release does not say.
+    """
+
+    key: str
+    dataset: str
+    subject: str
+    fingerprint: str
+    frames: Frames | None = None
+    given: Mapping[str, GivenMap] = field(default_factory=lambda: MappingProxyType({}))
+    fps: float | None = None
+    onset: int | None = None
+    apex: int | None = None
+    offset: int | None = None
+
+
+@dataclass(frozen=True, eq=False)
+class Dataset:
+    """Clips with their annotations, which only the driver of a run may hold.
+
+    Attributes:
+        name: What reports call it.
+        clips: The clips, sorted by key.
+        annotations: One row per clip, indexed by clip key, with the column `emotion` (a class name) and whatever
+            else the release has.
+        classes: The class names in the order of their numbers.
+        provides: Capabilities (`mernas.space.taxonomy`) that every clip has.
+        licence: One line: where the data come from and under which terms.
+    """
+
+    name: str
+    clips: tuple[Clip, ...]
+    annotations: pd.DataFrame
+    classes: tuple[str, ...]
+    provides: frozenset[str]
+    licence: str
+
+    def __post_init__(self) -> None:
+        keys = [clip.key for clip in self.clips]
+        problems = []
+        if keys != sorted(set(keys)):
+            problems.append(Problem(self.name, "clip keys must be sorted and unique"))
+        if list(self.annotations.index) != keys:
+            problems.append(Problem(self.name, "annotations must have one row per clip, in the same order"))
+        else:
+            strange = sorted(set(self.annotations["emotion"]) - set(self.classes))
+            if strange:
+                rule = f"every emotion must be one of {', '.join(self.classes)}"
+                problems.append(Problem(self.name, rule, ", ".join(map(str, strange))))
+        if problems:
+            raise DataError(problems)
+
+    def __len__(self) -> int:
+        return len(self.clips)
+
+    def __iter__(self) -> Iterator[Clip]:
+        return iter(self.clips)
+
+    @property
+    def subjects(self) -> tuple[str, ...]:
+        """The distinct subjects, sorted."""
+        return tuple(sorted({clip.subject for clip in self.clips}))
+
+    @property
+    def labels(self) -> NDArray[np.int64]:
+        """Class numbers (n,), in the order of the clips."""
+        numbers = {name: number for number, name in enumerate(self.classes)}
+        return np.array([numbers[name] for name in self.annotations["emotion"]], dtype=np.int64)
+
+    @property
+    def fingerprint(self) -> str:
+        """Hash of what the clips contain, without labels."""
+        return content_hash([f"{clip.key} {clip.fingerprint}".encode() for clip in self.clips])
+
+    @property
+    def label_fingerprint(self) -> str:
+        """Hash of which clip bears which label."""
+        rows = zip(self.annotations.index, self.annotations["emotion"], strict=True)
+        return content_hash([f"{key} {emotion}".encode() for key, emotion in rows])
+
+
+def content_hash(parts: Sequence[bytes]) -> str:
+    """Return sixteen hexadecimal digits for a sequence of byte strings; where one ends matters.
+
+    Example:
+        >>> content_hash([b"ab", b"c"]) == content_hash([b"a", b"bc"])
+        False
+    """
+    digest = hashlib.sha256()
+    for part in parts:
+        digest.update(len(part).to_bytes(8, "little"))
+        digest.update(part)
+    return digest.hexdigest()[:16]

@@ -1,0 +1,1 @@
+"""Whether a pipeline works: preparation, partition, custody of labels, fitting, scores and intervals."""

@@ -1,0 +1,1 @@
+"""Which pipeline is best: plan, ledger, samplers, executors, the nested search and its front."""

@@ -1,0 +1,178 @@
+"""Space files: restrictions of the full space by YAML. A restriction fixes, limits or drops, and never widens.
+
+```yaml
+extends: standard                 # standard (the default), quick, full, or another file
+keep:                             # of these axes only these components remain
+  flow_estimator: [given]
+drop:                             # these go
+  augmentation: [shift]
+set:                              # a value fixes, a list limits, {low: …, high: …} limits; counts of a list slot too
+  input.optical_flow: {size: 28, centre: [none, median]}
+  training.scratch: {epochs: {low: 5, high: 20}}
+  stream.stream: {backbone: {low: 1, high: 2}}
+```
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+from mernas.space.errors import Problem, SpaceError, UnknownNameError, nearest, raise_all
+from mernas.space.parameters import Choices, Domain, Integer, Real, Slot
+from mernas.space.registry import REGISTRY, Registry
+from mernas.space.tree import Facts, SearchSpace
+from mernas.space.yaml_text import load_yaml, read_yaml
+
+SHIPPED = ("full", "quick", "standard")
+
+
+def load_space(name: str | Path, facts: Facts, registry: Registry = REGISTRY) -> SearchSpace:
+    """Return the space that a space file, or a shipped name, leaves for data with these capabilities.
+
+    Args:
+        name: `full`, `standard`, `quick`, or a path.
+        facts: Capabilities of the data.
+        registry: The components.
+
+    Raises:
+        SpaceError: With every mistake in the file.
+    """
+    space, problems = _load(name, SearchSpace(frozenset(facts), registry=registry), ())
+    raise_all(SpaceError, problems)
+    return space
+
+
+def restrict(space: SearchSpace, rules: Any, subject: str = "space file") -> SearchSpace:
+    """Return a space narrowed by the rules of one space file, `extends` aside.
+
+    Raises:
+        SpaceError: With every mistake; a rule that would widen the space is one.
+    """
+    narrowed, problems = _restrict(space, rules, subject)
+    raise_all(SpaceError, problems)
+    return narrowed
+
+
+def _load(name: str | Path, full: SearchSpace, above: tuple[str, ...]) -> tuple[SearchSpace, list[Problem | str]]:
+    if str(name) == "full":
+        return full, []
+    if str(name) in SHIPPED:
+        text = resources.files("mernas.space").joinpath("spaces", f"{name}.yaml").read_text(encoding="utf-8")
+        rules, base = load_yaml(text, f"{name}.yaml"), "full"
+    else:
+        if not Path(name).is_file():
+            remedy = nearest(str(name), SHIPPED) + "; or give the path of a YAML file"
+            raise SpaceError(Problem(f"space {str(name)!r}", "no such file or shipped space", "", remedy))
+        rules, base = read_yaml(Path(name)), "standard"
+    subject = str(name)
+    if rules is None:
+        rules = {}
+    if not isinstance(rules, Mapping):
+        return full, [Problem(subject, "must be a mapping with extends, keep, drop, set", type(rules).__name__)]
+    parent = str(rules.get("extends", base))
+    if parent not in SHIPPED and not Path(parent).is_absolute():
+        parent = str(Path(name).parent / parent)
+    if parent in above or parent == subject:
+        return full, [Problem(subject, "extends itself", " > ".join((*above, subject, parent)))]
+    space, problems = _load(parent, full, (*above, subject))
+    narrowed, more = _restrict(space, {key: rule for key, rule in rules.items() if key != "extends"}, subject)
+    return narrowed, problems + more
+
+
+def _restrict(space: SearchSpace, rules: Any, subject: str) -> tuple[SearchSpace, list[Problem | str]]:
+    problems: list[Problem | str] = []
+    for key in rules:
+        if key not in ("keep", "drop", "set"):
+            remedy = nearest(str(key), ("extends", "keep", "drop", "set"))
+            problems.append(Problem(f'{subject}, "{key}"', "is not known", "", remedy))
+    kept = dict(space.kept)
+    for word in ("keep", "drop"):
+        for axis, names in _mapping(rules, word, subject, problems).items():
+            names = [names] if isinstance(names, str) else names
+            listed = _known_names(space, axis, names, f"{subject}, {word}, {axis}", problems)
+            if listed is None:
+                continue
+            left = frozenset(space.names(axis)) & kept.get(axis, frozenset(space.names(axis)))
+            kept[axis] = left & listed if word == "keep" else left - listed
+            if not kept[axis]:
+                rule = "leaves no component on this axis"
+                if axis != "augmentation" and axis != "preprocessing":
+                    problems.append(Problem(f"{subject}, {word}, {axis}", rule, "", "leave at least one"))
+    limits = dict(space.limits)
+    for leaf, body in _mapping(rules, "set", subject, problems).items():
+        axis, _, name = str(leaf).partition(".")
+        where = f"{subject}, set, {leaf}"
+        try:
+            declaration = space.registry.get(axis, name)
+        except UnknownNameError as error:
+            problems += [f"{where}: {problem}" for problem in error.problems]
+            continue
+        if not isinstance(body, Mapping):
+            problems.append(Problem(where, "must be a mapping of hyper-parameters", repr(body)))
+            continue
+        for parameter, rule in body.items():
+            if parameter not in declaration.parameters:
+                remedy = nearest(str(parameter), declaration.parameters)
+                problems.append(Problem(f'{where}, "{parameter}"', "is not known", "", remedy))
+                continue
+            domain = space.domain(declaration, parameter)
+            narrowed = _narrow(domain, rule, f"{where}, {parameter}", problems)
+            if narrowed is not None:
+                limits[(axis, name, parameter)] = narrowed
+    return replace(space, kept=kept, limits=limits), problems
+
+
+def _mapping(rules: Any, word: str, subject: str, problems: list[Problem | str]) -> Mapping[Any, Any]:
+    body = rules.get(word)
+    if body is None:
+        return {}
+    if not isinstance(body, Mapping):
+        problems.append(Problem(f"{subject}, {word}", "must be a mapping", repr(body)))
+        return {}
+    return body
+
+
+def _known_names(
+    space: SearchSpace, axis: Any, names: Any, where: str, problems: list[Problem | str]
+) -> frozenset[str] | None:
+    if not isinstance(names, list):
+        problems.append(Problem(where, "must be a list of names", repr(names)))
+        return None
+    before = len(problems)
+    for name in names or [""]:
+        try:
+            space.registry.get(str(axis), str(name))
+        except UnknownNameError as error:
+            problems += [f"{where}: {problem}" for problem in error.problems]
+    return frozenset(map(str, names)) if len(problems) == before else None
+
+
+def _narrow(domain: Domain | Slot, rule: Any, where: str, problems: list[Problem | str]) -> Domain | None:
+    """The part of a domain that a rule leaves, or None after a problem."""
+    if isinstance(domain, Slot):
+        if domain.shape not in ("chain", "bag"):
+            remedy = f"use keep or drop on the axis {domain.axis}"
+            problems.append(Problem(where, "is filled by a component", "", remedy))
+            return None
+        domain = domain.count
+    if isinstance(domain, Choices):
+        values = tuple(rule) if isinstance(rule, list) else (rule,)
+        wrong = [value for value in values if value not in domain]
+        if wrong or not values:
+            problems.append(Problem(where, f"must be {domain}", ", ".join(map(repr, wrong)) or "nothing"))
+            return None
+        return Choices(tuple(value for value in domain.values if value in Choices(values)))
+    ends = rule if isinstance(rule, Mapping) else {"low": rule, "high": rule}
+    low, high = ends.get("low", domain.low), ends.get("high", domain.high)
+    if set(ends) - {"low", "high"} or low not in domain or high not in domain or low > high:
+        must = f"must be within {domain}, as a value or {{low: …, high: …}}"
+        remedy = "a restriction never widens; to start from wider ranges write `extends: full`"
+        problems.append(Problem(where, must, repr(rule), remedy))
+        return None
+    if isinstance(domain, Real):
+        return replace(domain, low=float(low), high=float(high))
+    return Integer(low, high, domain.log)
