@@ -46,6 +46,13 @@ class Input(Protocol):
         """Return the map of a clip, of this `shape`."""
 
 
+class Preprocessing(Protocol):
+    """Axis `preprocessing`: a clip to a clip, deterministically (survey 4.1)."""
+
+    def apply(self, clip: Clip) -> Clip:
+        """Return the changed clip; the given one is left as it is."""
+
+
 class FlowEstimator(Protocol):
     """Axis `flow_estimator`: displacement from the onset to the apex of a clip (survey 4.2.2)."""
 

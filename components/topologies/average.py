@@ -1,0 +1,44 @@
+"""Average pooling to a small grid: a readout (survey 5.2)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from torch import nn
+
+from mernas.components.contracts import Shape
+from mernas.space.errors import Problem, SpaceError
+from mernas.space.parameters import integer
+from mernas.space.registry import register
+from mernas.space.taxonomy import IMAGE, VECTOR
+
+
+@register("readout", "average", source="Lin, Chen, Yan: ICLR 2014", maps={IMAGE: VECTOR})
+@dataclass(frozen=True)
+class Average:
+    """The mean of each channel over the cells of a grid, flattened; a grid of 1 is global average pooling.
+
+    A grid above 1 keeps where on the face something moved.
+
+    Example:
+        >>> Average(grid=5).build((16, 10, 10))[1]
+        (400,)
+    """
+
+    grid: int = integer(1, 7, default=3, doc="cells along each side")
+
+    def build(self, shape: Shape) -> tuple[nn.Module, Shape]:
+        """Return the module for maps (B, C, H, W) and the shape (C * grid * grid,) that leaves it.
+
+        Args:
+            shape: (C, H, W).
+
+        Raises:
+            SpaceError: If the map has fewer pixels along a side than the grid has cells.
+        """
+        channels, height, width = shape
+        if min(height, width) < self.grid:
+            rule = f"a grid of {self.grid} needs a map of at least {self.grid}x{self.grid}"
+            remedy = "use a smaller grid, a larger input or fewer poolings"
+            raise SpaceError(Problem('readout "average", grid', rule, f"{height}x{width}", remedy))
+        return nn.Sequential(nn.AdaptiveAvgPool2d(self.grid), nn.Flatten()), (channels * self.grid**2,)

@@ -1,0 +1,153 @@
+"""Custody of labels and rows: who may see what, enforced where it is handed over.
+
+What travels to where training happens is a `FeatureStore`, maps addressed by row number, and jobs, which bear the
+labels of their own training rows. Row numbers are a shuffle of the sorted clip keys by the run's seed, because the
+order of paths tells the class in several releases. Keys, subjects and the labels of held-out clips stay in the driver.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from mernas.components.contracts import TRAINING_ROWS
+from mernas.components.datasets.clip import Dataset
+from mernas.space.errors import CustodyError, Problem
+from mernas.space.genotype import Leaf, instantiate
+
+
+@dataclass(frozen=True, eq=False)
+class RowBook:
+    """Which clip has which row number; only the driver holds it.
+
+    Attributes:
+        clips: Place of the clip in the dataset, by row number.
+        subjects: Subject by row number.
+        datasets: Dataset by row number.
+        labels: Class number by row number.
+    """
+
+    clips: NDArray[np.int64]
+    subjects: tuple[str, ...]
+    datasets: tuple[str, ...]
+    labels: NDArray[np.int64]
+
+    def rows_of(self, subjects: Sequence[str]) -> NDArray[np.int64]:
+        """Return the rows of some subjects, ascending."""
+        wanted = set(subjects)
+        return np.array([row for row, subject in enumerate(self.subjects) if subject in wanted], dtype=np.int64)
+
+    def rows_without(self, subjects: Sequence[str]) -> NDArray[np.int64]:
+        """Return the rows of everyone but some subjects, ascending."""
+        unwanted = set(subjects)
+        return np.array([row for row, subject in enumerate(self.subjects) if subject not in unwanted], dtype=np.int64)
+
+
+def number_rows(dataset: Dataset, seed: int) -> RowBook:
+    """Return row numbers: a shuffle of the sorted clip keys by the run's seed, which knows nothing of labels."""
+    places = list(range(len(dataset)))
+    random.Random(f"rows {seed}").shuffle(places)
+    labels = dataset.labels
+    return RowBook(
+        clips=np.array(places, dtype=np.int64),
+        subjects=tuple(dataset.clips[place].subject for place in places),
+        datasets=tuple(dataset.clips[place].dataset for place in places),
+        labels=labels[places],
+    )
+
+
+@dataclass(frozen=True, eq=False)
+class FeatureStore:
+    """The shared object: maps by recipe and row number. It holds no name, path or label.
+
+    Attributes:
+        maps: Tensors (N, C, H, W) by recipe hash.
+    """
+
+    maps: Mapping[str, Tensor]
+
+    def select(self, recipe: str, rows: NDArray[np.int64]) -> Tensor:
+        """Return a copy of the maps of some rows."""
+        return self.maps[recipe].index_select(0, torch.from_numpy(rows))
+
+
+class TrainingView:
+    """The training rows of one job, as components are handed them; see `mernas.components.contracts.TrainingRows`.
+
+    Args:
+        maps: For every stream, the maps (n, C, H, W) of the training rows.
+        labels: Their class numbers (n,).
+        classes: How many classes there are.
+        channels: The channel names of every stream.
+        holder: The component that holds this view, for messages.
+    """
+
+    def __init__(
+        self,
+        maps: Sequence[Tensor],
+        labels: Tensor,
+        classes: int,
+        channels: Sequence[tuple[str, ...]],
+        holder: str = "the engine",
+    ) -> None:
+        self._maps = list(maps)
+        self._labels = labels
+        self._classes = classes
+        self._channels = list(channels)
+        self._holder = holder
+
+    def held_by(self, component: Leaf) -> TrainingView:
+        """Return the same view in the name of a component, checking the fit scope that it declares.
+
+        Raises:
+            CustodyError: If the component wants more than the training rows of its job.
+        """
+        title = f'{component.axis} "{component.name}"'
+        scope = getattr(instantiate(component), "fit_scope", None)
+        if scope != TRAINING_ROWS:
+            rule = f'may only be fitted on the {TRAINING_ROWS} of its job (fit_scope = "{TRAINING_ROWS}")'
+            raise CustodyError(Problem(title, rule, repr(scope), "narrow its fit scope"))
+        return TrainingView(self._maps, self._labels, self._classes, self._channels, title)
+
+    @property
+    def labels(self) -> Tensor:
+        """Class numbers (n,), int64."""
+        return self._labels
+
+    @property
+    def classes(self) -> int:
+        """How many classes there are."""
+        return self._classes
+
+    @property
+    def streams(self) -> int:
+        """How many streams there are."""
+        return len(self._maps)
+
+    def channels(self, stream: int) -> tuple[str, ...]:
+        """Return the channel names of a stream."""
+        return self._channels[stream]
+
+    def maps(self, stream: int) -> Tensor:
+        """Return all training maps of a stream, (n, C, H, W)."""
+        return self._maps[stream]
+
+    def take(self, rows: Tensor | Sequence[int]) -> list[Tensor]:
+        """Return the maps of some training rows for every stream.
+
+        Raises:
+            CustodyError: If a row lies outside the training rows; the message names the component that asked.
+        """
+        index = torch.as_tensor(rows, dtype=torch.int64)
+        if index.numel() and not (0 <= int(index.min()) and int(index.max()) < len(self._labels)):
+            strange = sorted({int(row) for row in index if not 0 <= int(row) < len(self._labels)})
+            rule = f"asked for rows outside the {len(self._labels)} training rows of its job"
+            raise CustodyError(Problem(self._holder, rule, ", ".join(map(str, strange[:5])), "this is refused"))
+        index = index.to(self._labels.device)
+        return [maps.index_select(0, index) for maps in self._maps]

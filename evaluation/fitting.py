@@ -1,0 +1,155 @@
+"""Fitting: one job, from row numbers to class probabilities. Runs anywhere, knows no subject and no file."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from threadpoolctl import threadpool_limits
+from torch import Tensor, nn
+
+from mernas.components.contracts import (
+    Augmentation,
+    Classifier,
+    Input,
+    Loss,
+    NotFiniteError,
+    Predictor,
+    Strategy,
+    TrainingRows,
+)
+from mernas.components.topologies.network import build_network, fit_normalisation
+from mernas.evaluation.custody import FeatureStore, TrainingView
+from mernas.evaluation.jobs import Job, Outcome
+from mernas.evaluation.preparation import recipe_of
+from mernas.space.errors import CustodyError
+from mernas.space.genotype import Genotype, Leaf, instantiate
+
+
+def run_job(job: Job, store: FeatureStore) -> Outcome:
+    """Train and predict; whatever goes wrong in the candidate becomes a named failure, never the end of a run.
+
+    Args:
+        job: What to do.
+        store: The maps.
+
+    Returns:
+        Probabilities, or the name of the failure: `not-finite`, `out-of-memory`, `custody` or `crash`.
+    """
+    started, clock = time.time(), time.perf_counter()
+    probabilities: NDArray[np.float64] | None = None
+    epochs: NDArray[np.int8] | None = None
+    failure = ""
+    try:
+        probabilities, epochs = fit_and_predict(job, store)
+    except NotFiniteError as error:
+        failure = f"not-finite: {error}"
+    except CustodyError as error:
+        failure = f"custody: {error}"
+    except (MemoryError, torch.OutOfMemoryError) as error:
+        failure = f"out-of-memory: {error}"
+    except Exception as error:  # one bad candidate never ends a run: it is recorded by name and shown to the user
+        failure = f"crash: {type(error).__name__}: {error}"
+    return Outcome(job.key, probabilities, epochs, failure, time.perf_counter() - clock, started)
+
+
+def fit_and_predict(job: Job, store: FeatureStore) -> tuple[NDArray[np.float64], NDArray[np.int8] | None]:
+    """Return probabilities (m, K) and, if watched, the class predicted after each epoch (epochs, m).
+
+    Raises:
+        NotFiniteError: If the training or a prediction is not a number.
+        CustodyError: If a component wants what it must not see.
+    """
+    recipes = [recipe_of(stream).hash for stream in job.genotype.streams]
+    inputs: list[Input] = [instantiate(stream["input"]) for stream in job.genotype.streams]
+    view = TrainingView(
+        maps=[store.select(recipe, job.train_rows).to(job.device) for recipe in recipes],
+        labels=torch.from_numpy(job.train_labels).to(job.device),
+        classes=job.classes,
+        channels=[component.channels for component in inputs],
+    )
+    held_out = [store.select(recipe, job.predict_rows).to(job.device) for recipe in recipes]
+    with threadpool_limits(1), torch.random.fork_rng(devices=[] if job.device == "cpu" else None):
+        threads = torch.get_num_threads()
+        torch.set_num_threads(1)
+        torch.manual_seed(job.seed)
+        try:
+            if job.genotype.is_network:
+                probabilities, epochs = _network(job, view, held_out)
+            else:
+                probabilities, epochs = _classical(job, view, held_out), None
+        finally:
+            torch.set_num_threads(threads)
+    if not np.isfinite(probabilities).all():
+        raise NotFiniteError("a predicted probability is not a number")
+    return probabilities, epochs
+
+
+def _classical(job: Job, view: TrainingView, held_out: Sequence[Tensor]) -> NDArray[np.float64]:
+    leaf: Leaf = job.genotype["classifier"]
+    classifier: Classifier = instantiate(leaf)
+    # scikit-learn takes seeds below 2**32.
+    predictor: Predictor = classifier.fit(view.held_by(leaf), job.seed % 2**32)
+    return predictor.predict(held_out)
+
+
+def _network(
+    job: Job, view: TrainingView, held_out: list[Tensor]
+) -> tuple[NDArray[np.float64], NDArray[np.int8] | None]:
+    network, train = assemble(job.genotype, view, job.seed, job.device)
+    seen: list[NDArray[np.int8]] = []
+
+    def watch(epoch: int) -> None:
+        network.eval()
+        seen.append(predict(network, held_out).argmax(axis=1).astype(np.int8))
+        network.train()
+
+    train(watch if job.watch_epochs else None)
+    return predict(network, held_out), np.stack(seen) if seen else None
+
+
+def assemble(
+    genotype: Genotype, view: TrainingView, seed: int, device: str = "cpu"
+) -> tuple[nn.Module, Callable[[Callable[[int], None] | None], None]]:
+    """Return a network with fitted normalisation, and the function that trains it.
+
+    Args:
+        genotype: The pipeline.
+        view: Its training rows.
+        seed: Seeds shuffling and augmentation; weights are drawn from torch's global generator.
+        device: Where to train.
+    """
+    network = build_network(genotype, view.classes).to(device)
+    normalised: TrainingRows = view.held_by(genotype["normalisation"])
+    fit_normalisation(network, genotype, normalised)
+    losses: list[Leaf] = list(genotype["loss"])
+    modules = [_loss(leaf, view) for leaf in losses]
+    augmentation: list[Augmentation] = [instantiate(leaf) for leaf in genotype["augmentation"]]
+    strategy: Strategy = instantiate(genotype["training"])
+    rows = view.held_by(genotype["training"])
+    generator = torch.Generator().manual_seed(seed)
+
+    def train(on_epoch: Callable[[int], None] | None = None) -> None:
+        strategy.fit(network, rows, modules[0].to(device), augmentation, generator, on_epoch)
+
+    return network, train
+
+
+def _loss(leaf: Leaf, view: TrainingView) -> nn.Module:
+    component: Loss = instantiate(leaf)
+    return component.build(view.held_by(leaf))
+
+
+def predict(network: nn.Module, maps: list[Tensor], batch: int = 512) -> NDArray[np.float64]:
+    """Return class probabilities (m, K) of a trained network in eval mode; it is left in eval mode."""
+    network.eval()
+    with torch.inference_mode():
+        parts = [
+            torch.softmax(network([stream[start : start + batch] for stream in maps]).double(), dim=1)
+            for start in range(0, len(maps[0]), batch)
+        ]
+    result: NDArray[np.float64] = torch.cat(parts).cpu().numpy()
+    return result

@@ -1,0 +1,192 @@
+"""Preparation: the deterministic work per clip, done once per (clip content, recipe, component versions) and kept.
+
+A recipe is the part of a stream that looks at one clip at a time: its pre-processing steps and its input. Its maps
+lie in `CACHE/<recipe>/<collection>.npy`, one row per distinct clip content in the order of the fingerprints, beside the
+list of those fingerprints. Nothing in the cache tells a name, a path or a label. A second run computes nothing; a
+collection that shares clips with an earlier one computes only what is new.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import tempfile
+from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, Any
+
+import numpy as np
+import platformdirs
+from numpy.typing import NDArray
+
+from mernas.components.contracts import Input, Preprocessing
+from mernas.components.datasets.clip import Clip, content_hash
+from mernas.space.errors import DataError, Problem
+from mernas.space.genotype import Genotype, Leaf, instantiate
+
+Progress = Callable[[int, int], None]
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """What is done to one clip.
+
+    Attributes:
+        input: The input leaf.
+        preprocessing: The pre-processing leaves, first to last.
+    """
+
+    input: Leaf
+    preprocessing: tuple[Leaf, ...] = ()
+
+    @property
+    def hash(self) -> str:
+        """Sixteen hexadecimal digits over names, versions and values."""
+        return content_hash([leaf.key().encode() for leaf in (*self.preprocessing, self.input)])
+
+    @property
+    def title(self) -> str:
+        """How progress and messages name it."""
+        return " > ".join(leaf.name for leaf in (*self.preprocessing, self.input))
+
+
+def recipe_of(stream: Leaf) -> Recipe:
+    """Return the recipe of a stream."""
+    return Recipe(stream["input"], tuple(stream["preprocessing"]))
+
+
+def recipes_of(genotypes: Iterable[Genotype]) -> tuple[Recipe, ...]:
+    """Return the distinct recipes of some genotypes, in the order of their first use."""
+    return tuple(dict.fromkeys(recipe_of(stream) for genotype in genotypes for stream in genotype.streams))
+
+
+def default_cache() -> Path:
+    """Return the folder of prepared maps: `$MERNAS_CACHE`, or the user's cache folder."""
+    return Path(os.environ.get("MERNAS_CACHE") or platformdirs.user_cache_dir("mernas")) / "prepared"
+
+
+def prepare(
+    clips: Sequence[Clip],
+    recipe: Recipe,
+    cache: Path | None = None,
+    workers: int = 1,
+    progress: Progress | None = None,
+) -> NDArray[np.float32]:
+    """Return the maps of some clips, computing only what no earlier run has computed.
+
+    Args:
+        clips: The clips.
+        recipe: What is done to each.
+        cache: The folder to keep maps in; `default_cache()` if None.
+        workers: How many threads compute.
+        progress: Called with (done, of how many) as maps are computed; not called if nothing is.
+
+    Returns:
+        An array (N, C, H, W), in the order of the clips.
+
+    Raises:
+        DataError: If a clip cannot be prepared, or its map is not finite; all such clips at once.
+    """
+    folder = (cache or default_cache()) / recipe.hash
+    fingerprints = sorted({clip.fingerprint for clip in clips})
+    collection = content_hash([fingerprint.encode() for fingerprint in fingerprints])
+    maps = _stored(folder, collection)
+    if maps is None:
+        maps = _compute(clips, fingerprints, recipe, folder, workers, progress)
+        _store(folder, collection, fingerprints, maps)
+        maps = _stored(folder, collection)
+        if maps is None:
+            raise DataError(Problem(str(folder), "prepared maps cannot be read back", "", "free some disk space"))
+    places = {fingerprint: place for place, fingerprint in enumerate(fingerprints)}
+    return maps[[places[clip.fingerprint] for clip in clips]]
+
+
+def _stored(folder: Path, collection: str) -> NDArray[np.float32] | None:
+    """The maps of a collection, mapped from disk, or None if they are absent or not whole."""
+    try:
+        fingerprints = json.loads((folder / f"{collection}.json").read_text())
+        maps: NDArray[np.float32] = np.load(folder / f"{collection}.npy", mmap_mode="r")
+    except (OSError, ValueError):
+        return None
+    return maps if len(maps) == len(fingerprints) else None
+
+
+def _compute(
+    clips: Sequence[Clip],
+    fingerprints: Sequence[str],
+    recipe: Recipe,
+    folder: Path,
+    workers: int,
+    progress: Progress | None,
+) -> NDArray[np.float32]:
+    component: Input = instantiate(recipe.input)
+    steps: list[Preprocessing] = [instantiate(leaf) for leaf in recipe.preprocessing]
+    known = _known_rows(folder, set(fingerprints))
+    missing = [fingerprint for fingerprint in fingerprints if fingerprint not in known]
+    by_content = {clip.fingerprint: clip for clip in clips}
+    problems: list[Problem] = []
+
+    def prepared(fingerprint: str) -> NDArray[np.float32] | Problem:
+        clip = by_content[fingerprint]
+        try:
+            for step in steps:
+                clip = step.apply(clip)
+            result = np.ascontiguousarray(component.prepare(clip), dtype=np.float32)
+        except (ValueError, OSError, IndexError) as error:
+            return Problem(clip.key, f"cannot be prepared by {recipe.title}", str(error), "check the clip")
+        if result.shape != component.shape or not np.isfinite(result).all():
+            rule = f"must give finite maps of shape {component.shape}"
+            return Problem(f"{recipe.title} of {clip.key}", rule, str(result.shape))
+        return result
+
+    maps = np.empty((len(fingerprints), *component.shape), dtype=np.float32)
+    places = {fingerprint: place for place, fingerprint in enumerate(fingerprints)}
+    for fingerprint, row in known.items():
+        maps[places[fingerprint]] = row
+    with ThreadPoolExecutor(max_workers=max(workers, 1)) as pool:
+        for done, (fingerprint, result) in enumerate(zip(missing, pool.map(prepared, missing), strict=True), start=1):
+            if isinstance(result, Problem):
+                problems.append(result)
+            else:
+                maps[places[fingerprint]] = result
+            if progress is not None:
+                progress(done, len(missing))
+    if problems:
+        raise DataError(problems)
+    return maps
+
+
+def _known_rows(folder: Path, wanted: set[str]) -> dict[str, NDArray[np.float32]]:
+    """Rows that earlier collections of the same recipe hold already."""
+    rows: dict[str, NDArray[np.float32]] = {}
+    for index in sorted(folder.glob("*.json")) if folder.is_dir() else ():
+        maps = _stored(folder, index.stem)
+        if maps is not None:
+            for place, fingerprint in enumerate(json.loads(index.read_text())):
+                if fingerprint in wanted:
+                    rows.setdefault(fingerprint, maps[place])
+    return rows
+
+
+def _store(folder: Path, collection: str, fingerprints: Sequence[str], maps: NDArray[np.float32]) -> None:
+    """Write maps and index whole or not at all; the index comes last, because it is what makes them known."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        _write(folder / f"{collection}.npy", lambda file: np.save(file, maps))
+        _write(folder / f"{collection}.json", lambda file: file.write(json.dumps(list(fingerprints)).encode()))
+    except OSError as error:
+        remedy = "set MERNAS_CACHE to a folder that can be written"
+        raise DataError(Problem(f"cache {folder}", "cannot be written", error.strerror or str(error), remedy)) from None
+
+
+def _write(path: Path, fill: Callable[[IO[bytes]], Any]) -> None:
+    handle, name = tempfile.mkstemp(dir=path.parent, suffix=".part")
+    try:
+        with os.fdopen(handle, "wb") as file:
+            fill(file)
+        Path(name).replace(path)
+    except BaseException:
+        Path(name).unlink(missing_ok=True)
+        raise

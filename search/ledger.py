@@ -1,0 +1,243 @@
+"""The ledger: one SQLite file per run, the only truth about what was proposed and what was trained.
+
+Write-ahead logging with full synchronisation, one writer, every finished job in a transaction of its own: whatever
+kills the run costs at most the jobs that were under way. Nothing is ever updated; studies are rebuilt by reading.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+import sqlite3
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mernas.evaluation.jobs import JobKey, Outcome
+from mernas.space.errors import LedgerError, PlanError, Problem
+from mernas.space.genotype import Genotype, from_complete
+from mernas.space.parameters import Primitive
+
+LEDGER_FORMAT = 1
+
+# States of a draw. A place in a batch is filled by one `accepted` draw, or given up as `exhausted`.
+ACCEPTED = "accepted"
+INFEASIBLE = "infeasible"  # does not build, or is over the parameter limit
+DUPLICATE = "duplicate"  # the same as a finished candidate of the same study
+REPEATED = "repeated"  # the same as another one of its batch
+PASSED_OVER = "passed over"  # first batch only: its size lies in an interval that is filled better
+EXHAUSTED = "exhausted"
+
+_SCHEMA = """
+CREATE TABLE about (name TEXT PRIMARY KEY, value TEXT NOT NULL) STRICT;
+CREATE TABLE genotypes (
+    hash TEXT PRIMARY KEY, kind TEXT NOT NULL, parameters INTEGER, complete TEXT NOT NULL
+) STRICT;
+CREATE TABLE draws (
+    study TEXT NOT NULL, number INTEGER NOT NULL, batch INTEGER NOT NULL, place INTEGER NOT NULL,
+    state TEXT NOT NULL, origin TEXT NOT NULL, genotype TEXT, parameters INTEGER, answers TEXT NOT NULL,
+    PRIMARY KEY (study, number)
+) STRICT;
+CREATE TABLE jobs (
+    key TEXT PRIMARY KEY, genotype TEXT NOT NULL, left_out TEXT NOT NULL, repetition INTEGER NOT NULL,
+    numeric_path TEXT NOT NULL, read TEXT NOT NULL, rows BLOB NOT NULL, probabilities BLOB, epochs BLOB,
+    failure TEXT NOT NULL, seconds REAL NOT NULL, started REAL NOT NULL, host TEXT NOT NULL, attempts INTEGER NOT NULL
+) STRICT;
+"""
+
+
+@dataclass(frozen=True)
+class Draw:
+    """One draw of a study.
+
+    Attributes:
+        study, number: Which; numbers count a study's draws from 0.
+        batch, place: For which place of which batch.
+        state: One of the states above.
+        origin: `preset NAME`, `random` or the sampler's name.
+        genotype: Hash, or None where the pipeline could not be made.
+        parameters: Its parameter count, or None where it does not build.
+        answers: The trial's answers by dotted name.
+    """
+
+    study: str
+    number: int
+    batch: int
+    place: int
+    state: str
+    origin: str
+    genotype: str | None
+    parameters: int | None
+    answers: dict[str, Primitive]
+
+
+@dataclass(frozen=True, eq=False)
+class JobRecord:
+    """One finished job.
+
+    Attributes:
+        key: Who was left out of which genotype.
+        rows: The rows predicted (m,), ascending.
+        probabilities: (m, K), or None if the job failed.
+        epoch_predictions: (epochs, m), if they were watched.
+        failure: Empty, or the failure's name and what happened.
+        seconds: How long it took.
+    """
+
+    key: JobKey
+    rows: NDArray[np.int64]
+    probabilities: NDArray[np.float64] | None
+    epoch_predictions: NDArray[np.int8] | None
+    failure: str
+    seconds: float
+
+
+class Ledger:
+    """The ledger of one run.
+
+    Args:
+        path: The SQLite file; made if it does not exist.
+        plan_hash: The plan that the run belongs to.
+
+    Raises:
+        PlanError: If the file belongs to another plan.
+        LedgerError: If it cannot be opened or is damaged.
+    """
+
+    def __init__(self, path: Path, plan_hash: str) -> None:
+        self.path = path
+        try:
+            self._database = sqlite3.connect(path, isolation_level=None)
+            self._database.execute("PRAGMA journal_mode = WAL")
+            self._database.execute("PRAGMA synchronous = FULL")
+            self._open(plan_hash)
+        except sqlite3.DatabaseError as error:
+            remedy = "move the file away; the same command then starts afresh"
+            raise LedgerError(Problem(f"ledger {path}", "cannot be opened", str(error), remedy)) from None
+
+    def _open(self, plan_hash: str) -> None:
+        tables = {row[0] for row in self._database.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
+        if "about" not in tables:
+            with self._transaction():
+                for statement in _SCHEMA.split(";"):
+                    self._database.execute(statement)
+                about = [("format", str(LEDGER_FORMAT)), ("plan", plan_hash)]
+                self._database.executemany("INSERT INTO about VALUES (?, ?)", about)
+            return
+        about_now = dict(self._database.execute("SELECT name, value FROM about"))
+        if about_now.get("format") != str(LEDGER_FORMAT):
+            rule = f"must be of format {LEDGER_FORMAT}"
+            raise LedgerError(Problem(f"ledger {self.path}", rule, str(about_now.get("format"))))
+        if about_now.get("plan") != plan_hash:
+            rule = f"belongs to another plan than {plan_hash}"
+            remedy = "choose another --out, or repeat the command that made this run"
+            raise PlanError(Problem(f"run directory {self.path.parent}", rule, str(about_now.get("plan")), remedy))
+
+    @contextmanager
+    def _transaction(self) -> Iterator[None]:
+        try:
+            self._database.execute("BEGIN IMMEDIATE")
+            yield
+            self._database.execute("COMMIT")
+        except sqlite3.DatabaseError as error:
+            if self._database.in_transaction:
+                self._database.execute("ROLLBACK")
+            raise LedgerError(Problem(f"ledger {self.path}", "cannot be written", str(error))) from None
+        except BaseException:
+            if self._database.in_transaction:
+                self._database.execute("ROLLBACK")
+            raise
+
+    def close(self) -> None:
+        """Close the file; the write-ahead log is folded into it."""
+        self._database.close()
+
+    def add_genotypes(self, genotypes: Sequence[tuple[Genotype, int | None]]) -> None:
+        """Record pipelines with their parameter counts; known ones are left as they are."""
+        rows = [
+            (one.hash, "network" if one.is_network else "classical", count, json.dumps(one.complete()))
+            for one, count in genotypes
+        ]
+        with self._transaction():
+            self._database.executemany("INSERT OR IGNORE INTO genotypes VALUES (?, ?, ?, ?)", rows)
+
+    def genotype(self, key: str) -> Genotype:
+        """Return a recorded pipeline."""
+        row = self._database.execute("SELECT complete FROM genotypes WHERE hash = ?", (key,)).fetchone()
+        if row is None:
+            raise LedgerError(Problem(f"ledger {self.path}", f"holds no genotype {key}"))
+        return from_complete(json.loads(row[0]))
+
+    def add_batch(self, draws: Sequence[Draw], genotypes: Sequence[tuple[Genotype, int | None]]) -> None:
+        """Record all draws of one batch of one study in one transaction, before the first of its jobs."""
+        rows = [
+            (d.study, d.number, d.batch, d.place, d.state, d.origin, d.genotype, d.parameters, json.dumps(d.answers))
+            for d in draws
+        ]
+        complete = [(one.hash, "network", count, json.dumps(one.complete())) for one, count in genotypes]
+        with self._transaction():
+            self._database.executemany("INSERT OR IGNORE INTO genotypes VALUES (?, ?, ?, ?)", complete)
+            self._database.executemany("INSERT INTO draws VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)", rows)
+
+    def draws(self, study: str) -> list[Draw]:
+        """Return the draws of a study in the order of their numbers."""
+        query = "SELECT * FROM draws WHERE study = ? ORDER BY number"
+        return [Draw(*row[:8], json.loads(row[8])) for row in self._database.execute(query, (study,))]
+
+    def add_job(self, key: JobKey, outcome: Outcome, rows: NDArray[np.int64], read: Sequence[str]) -> None:
+        """Record a finished job, in a transaction of its own.
+
+        Args:
+            key: The job.
+            outcome: What came back.
+            rows: The rows that were predicted.
+            read: The subjects whose clips and labels the job was trained on.
+        """
+        probabilities = None if outcome.probabilities is None else outcome.probabilities.astype("<f8").tobytes()
+        epochs = None if outcome.epoch_predictions is None else outcome.epoch_predictions.astype("i1").tobytes()
+        row = (
+            key.hash,
+            key.genotype,
+            json.dumps(list(key.left_out)),
+            key.repetition,
+            key.numeric_path,
+            json.dumps(sorted(set(read))),
+            rows.astype("<i8").tobytes(),
+            probabilities,
+            epochs,
+            outcome.failure,
+            outcome.seconds,
+            outcome.started,
+            f"{socket.gethostname()}:{os.getpid()}",
+            outcome.attempts,
+        )
+        with self._transaction():
+            self._database.execute(f"INSERT INTO jobs VALUES ({', '.join('?' * len(row))})", row)  # noqa: S608  # marks only
+
+    def job(self, key: JobKey) -> JobRecord | None:
+        """Return a finished job, or None."""
+        query = "SELECT rows, probabilities, epochs, failure, seconds FROM jobs WHERE key = ?"
+        row = self._database.execute(query, (key.hash,)).fetchone()
+        if row is None:
+            return None
+        predicted = np.frombuffer(row[0], dtype="<i8").astype(np.int64)
+        probabilities = None if row[1] is None else np.frombuffer(row[1], dtype="<f8").reshape(len(predicted), -1)
+        epochs = None if row[2] is None else np.frombuffer(row[2], dtype="i1").reshape(-1, len(predicted))
+        return JobRecord(key, predicted, probabilities, epochs, row[3], row[4])
+
+    def finished(self) -> set[str]:
+        """Return the hashes of the keys of all finished jobs."""
+        return {row[0] for row in self._database.execute("SELECT key FROM jobs")}
+
+    def durations(self) -> list[tuple[str, int | None, int, float]]:
+        """Return (kind, parameters, rows read is not counted: subjects read, seconds) of every finished job."""
+        query = (
+            "SELECT genotypes.kind, genotypes.parameters, json_array_length(jobs.read), jobs.seconds "
+            "FROM jobs JOIN genotypes ON genotypes.hash = jobs.genotype WHERE jobs.failure = '' ORDER BY jobs.key"
+        )
+        return [(row[0], row[1], row[2], row[3]) for row in self._database.execute(query)]

@@ -1,0 +1,236 @@
+"""The plan: everything that can change a result, fixed and hashed before anything is trained.
+
+Where a run executes, with how many workers and into which folder is no part of it. The same command makes the same
+plan, the plan's hash names the default run directory, and so the same command resumes.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import mernas
+from mernas.components.datasets.clip import Dataset
+from mernas.evaluation.custody import RowBook, number_rows
+from mernas.evaluation.jobs import ENGINE_VERSION, numeric_path
+from mernas.evaluation.partition import Partition
+from mernas.evaluation.picking import Rule, default_budgets, format_size
+from mernas.space.errors import PlanError, Problem, raise_all
+from mernas.space.genotype import Genotype
+from mernas.space.tree import SearchSpace
+from mernas.space.yaml_text import dump_yaml
+
+PLAN_FORMAT = 1
+SAMPLERS = ("random", "tpe")
+FINAL = "final"
+"""The name of the study over all groups; the others are called by their group's number."""
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What a user asks of a search, with its defaults.
+
+    Attributes:
+        trials: Proposals per study, the same in all.
+        batch: Proposals per study and round.
+        budgets: Parameter budgets, ascending; None for the defaults below `max_parameters`.
+        max_parameters: No candidate is larger.
+        sampler: `tpe` or `random`.
+        seed: The run's seed.
+        device: `cpu` or `cuda`.
+    """
+
+    trials: int = 64
+    batch: int = 8
+    budgets: tuple[int, ...] | None = None
+    max_parameters: int = 1_000_000
+    sampler: str = "tpe"
+    seed: int = 0
+    device: str = "cpu"
+
+    def problems(self) -> list[Problem | str]:
+        """Return everything that is wrong with these settings."""
+        problems: list[Problem | str] = []
+        for name, value in (("--trials", self.trials), ("--batch", self.batch), ("--max-params", self.max_parameters)):
+            if value < 1:
+                problems.append(Problem(name, "must be at least 1", str(value)))
+        if self.seed < 0:
+            problems.append(Problem("--seed", "must not be negative", str(self.seed)))
+        if self.sampler not in SAMPLERS:
+            problems.append(Problem("--sampler", f"must be one of {', '.join(SAMPLERS)}", self.sampler))
+        for budget in self.budgets or ():
+            if not 0 < budget <= self.max_parameters:
+                rule = f"must be above 0 and at most --max-params {format_size(self.max_parameters)}"
+                remedy = "leave the budget out or raise --max-params"
+                problems.append(Problem("--budgets", rule, format_size(budget), remedy))
+        return problems
+
+
+@dataclass(frozen=True, eq=False)
+class Plan:
+    """A search, fixed.
+
+    Attributes:
+        dataset: Clips and annotations.
+        book: Row numbers.
+        space: What is searched.
+        space_name: How the user named it.
+        partition: The groups of subjects.
+        settings: Trials, budgets and so on; its budgets are filled in.
+        rules: The pick rules.
+        presets: Presets that lie in the space, by name.
+        families: The baselines' candidates by name.
+        description: The plain data that are hashed and written to plan.yaml.
+    """
+
+    dataset: Dataset
+    book: RowBook
+    space: SearchSpace
+    space_name: str
+    partition: Partition
+    settings: Settings
+    rules: tuple[Rule, ...]
+    presets: Mapping[str, Genotype]
+    families: Mapping[str, tuple[Genotype, ...]]
+    description: Mapping[str, Any]
+
+    @property
+    def budgets(self) -> tuple[int, ...]:
+        """The parameter budgets, ascending."""
+        return self.settings.budgets or ()
+
+    @property
+    def hash(self) -> str:
+        """Sixteen hexadecimal digits over the description."""
+        return plain_hash(self.description)
+
+    @property
+    def studies(self) -> tuple[str, ...]:
+        """The names of the studies: one per group, then the final one."""
+        return (*(str(number) for number in range(len(self.partition.groups))), FINAL)
+
+    @property
+    def numeric_path(self) -> str:
+        """The numeric path of every job of this plan."""
+        return numeric_path(self.settings.device)
+
+    @property
+    def batches(self) -> tuple[int, ...]:
+        """How many proposals per study each round has."""
+        whole, rest = divmod(self.settings.trials, self.settings.batch)
+        return (*[self.settings.batch] * whole, *([rest] if rest else []))
+
+    def inner_left_out(self, study: str) -> list[tuple[int, tuple[str, ...]]]:
+        """Return (group k that is scored, subjects left out) for every inner job of a study.
+
+        In study g those are the pairs {g, k}: the job trains without g and without k, and answers study k as well.
+        In the final study they are the single groups.
+        """
+        groups = self.partition.groups
+        if study == FINAL:
+            return [(k, groups[k]) for k in range(len(groups))]
+        sealed = int(study)
+        pairs = [k for k in range(len(groups)) if k != sealed]
+        return [(k, tuple(sorted((*groups[sealed], *groups[k])))) for k in pairs]
+
+    def to_yaml(self) -> str:
+        """Return the text of plan.yaml."""
+        return dump_yaml({"hash": self.hash, **self.description})
+
+
+def plain_hash(data: Any) -> str:
+    """Return sixteen hexadecimal digits over plain data."""
+    text = json.dumps(data, sort_keys=True, separators=(",", ":"), allow_nan=False)
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def make_plan(
+    dataset: Dataset,
+    space: SearchSpace,
+    space_name: str,
+    partition: Partition,
+    settings: Settings,
+    rules: Sequence[Rule],
+    presets: Mapping[str, Genotype],
+    families: Mapping[str, tuple[Genotype, ...]],
+) -> Plan:
+    """Return the plan of a search.
+
+    Args:
+        dataset: Clips and annotations.
+        space: What is searched.
+        space_name: How the user named it; `description` fixes what it means.
+        partition: The groups of subjects.
+        settings: Trials, budgets and so on.
+        rules: Pick rules; `<=b` is added for every budget.
+        presets: Presets that lie in the space.
+        families: The baselines' candidates by name.
+
+    Raises:
+        PlanError: With every contradiction.
+    """
+    raise_all(PlanError, settings.problems())
+    budgets = tuple(sorted(settings.budgets)) if settings.budgets else default_budgets(settings.max_parameters)
+    settings = Settings(**{**vars(settings), "budgets": budgets})
+    description = {
+        "format": PLAN_FORMAT,
+        "mernas": mernas.__version__,
+        "engine": ENGINE_VERSION,
+        "data": {
+            "name": dataset.name,
+            "content": dataset.fingerprint,
+            "labels": dataset.label_fingerprint,
+            "classes": list(dataset.classes),
+            "clips": len(dataset),
+            "subjects": len(dataset.subjects),
+            "facts": sorted(dataset.provides),
+        },
+        "search": {
+            "trials": settings.trials,
+            "batch": settings.batch,
+            "budgets": list(budgets),
+            "max_parameters": settings.max_parameters,
+            "rules": [*(str(rule) for rule in rules), *(f"<={format_size(budget)}" for budget in budgets)],
+            "sampler": sampler_settings(settings.sampler),
+            "seed": settings.seed,
+            "repetitions": 1,
+            "racing": False,
+            "asynchronous": False,
+            "time": None,
+            "numeric_path": numeric_path(settings.device),
+        },
+        "resamples": {"intervals": 2000, "knee": 1000},
+        "partition": partition.to_plain(),
+        "presets": {name: genotype.hash for name, genotype in sorted(presets.items())},
+        "baselines": {name: [genotype.hash for genotype in grid] for name, grid in sorted(families.items())},
+        "space": {"name": space_name, "hash": plain_hash(space.describe()), "axes": space.describe()[1]},
+    }
+    return Plan(
+        dataset=dataset,
+        book=number_rows(dataset, settings.seed),
+        space=space,
+        space_name=space_name,
+        partition=partition,
+        settings=settings,
+        rules=tuple(rules),
+        presets=dict(sorted(presets.items())),
+        families=families,
+        description=description,
+    )
+
+
+def sampler_settings(name: str) -> dict[str, Any]:
+    """Return everything that fixes a sampler but its seed."""
+    if name == "tpe":
+        return {
+            "name": "tpe",
+            "multivariate": True,
+            "group": True,
+            "constant_liar": True,
+            "n_startup_trials": 0,
+            "n_ei_candidates": 24,
+        }
+    return {"name": name}

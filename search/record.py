@@ -1,0 +1,105 @@
+"""What a study knows: its own proposals, and the scores of models trained without its left-out group."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mernas.evaluation.jobs import JobKey
+from mernas.evaluation.metrics import uf1
+from mernas.evaluation.picking import Candidate
+from mernas.search.ledger import ACCEPTED, Draw, JobRecord, Ledger
+from mernas.search.plan import Plan
+
+
+@dataclass(frozen=True, eq=False)
+class PooledPredictions:
+    """Out-of-fold predictions of one candidate in one study.
+
+    Attributes:
+        rows: The rows predicted, ascending.
+        predictions: Class numbers.
+    """
+
+    rows: NDArray[np.int64]
+    predictions: NDArray[np.int64]
+
+
+class Record:
+    """Reads the ledger with a study's eyes.
+
+    A job for the pair {g, k} answers study g with its predictions of group k, and study k with those of group g. A
+    study is only ever answered about candidates that it has proposed itself.
+
+    Args:
+        plan: The plan.
+        ledger: The ledger.
+    """
+
+    def __init__(self, plan: Plan, ledger: Ledger) -> None:
+        self.plan = plan
+        self.ledger = ledger
+        self._candidates: dict[tuple[str, str], Candidate] = {}
+        self._jobs: dict[str, JobRecord] = {}
+
+    def job_key(self, genotype: str, left_out: tuple[str, ...]) -> JobKey:
+        """Return the key of a job of this plan."""
+        return JobKey(genotype, tuple(sorted(left_out)), 0, self.plan.numeric_path)
+
+    def job(self, genotype: str, left_out: tuple[str, ...]) -> JobRecord | None:
+        """Return a finished job, or None; finished jobs are read from the ledger once."""
+        key = self.job_key(genotype, left_out)
+        known = self._jobs.get(key.hash) or self.ledger.job(key)
+        if known is not None:
+            self._jobs[key.hash] = known
+        return known
+
+    def pooled(self, study: str, genotype: str) -> PooledPredictions | None:
+        """Return a candidate's pooled inner predictions in a study, or None if one of its jobs failed.
+
+        Raises:
+            LookupError: If one of its jobs has not been run yet.
+        """
+        rows: list[NDArray[np.int64]] = []
+        predictions: list[NDArray[np.int64]] = []
+        failed = False
+        for scored, left_out in self.plan.inner_left_out(study):
+            job = self.job(genotype, left_out)
+            if job is None:
+                raise LookupError(f"genotype {genotype} has unfinished jobs in study {study}")
+            if job.probabilities is None:
+                failed = True
+                continue
+            inside = np.isin(job.rows, self.plan.book.rows_of(self.plan.partition.groups[scored]))
+            rows.append(job.rows[inside])
+            predictions.append(job.probabilities[inside].argmax(axis=1))
+        if failed:
+            return None
+        every = np.concatenate(rows)
+        order = np.argsort(every)
+        return PooledPredictions(every[order], np.concatenate(predictions)[order].astype(np.int64))
+
+    def candidate(self, study: str, genotype: str, parameters: int) -> Candidate:
+        """Return a candidate with its inner UF1; one with a failed job is not completed."""
+        place = (study, genotype)
+        if place not in self._candidates:
+            pooled = self.pooled(study, genotype)
+            score = 0.0
+            if pooled is not None:
+                score = uf1(self.plan.book.labels[pooled.rows], pooled.predictions, len(self.plan.dataset.classes))
+            self._candidates[place] = Candidate(genotype, parameters, score, completed=pooled is not None)
+        return self._candidates[place]
+
+    def proposals(self, study: str) -> list[Draw]:
+        """Return the draws of a study that were accepted, in order."""
+        return [draw for draw in self.ledger.draws(study) if draw.state == ACCEPTED]
+
+    def candidates(self, study: str) -> list[Candidate]:
+        """Return every proposal of a study with its score.
+
+        Raises:
+            LookupError: If one of their jobs has not been run yet.
+        """
+        return [self.candidate(study, draw.genotype or "", draw.parameters or 0) for draw in self.proposals(study)]

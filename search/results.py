@@ -1,0 +1,277 @@
+"""Results: the tables that a run leaves behind, each written whole or not at all."""
+
+from __future__ import annotations
+
+import os
+import platform
+import tempfile
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from mernas.evaluation.bootstrap import Resamples, draw_resamples, interval
+from mernas.evaluation.metrics import score, score_parts
+from mernas.search.choosing import Chosen, Row, outer_predictions
+from mernas.search.ledger import ACCEPTED, Ledger
+from mernas.search.plan import FINAL, Plan
+from mernas.search.record import Record
+from mernas.space.errors import DataError, Problem
+
+FRONT = ("budget", "params", "params_min", "params_max", "genotypes", "inner_uf1", "nested_uf1", "ci_low", "ci_high")
+FRONT += ("nested_uar", "failed", "genotype")
+RULES = ("rule", *FRONT[1:])
+BASELINES = ("baseline", "rule", "genotypes", "inner_uf1", "nested_uf1", "ci_low", "ci_high", "nested_uar", "failed")
+BASELINES += ("genotype",)
+PROTOCOL = "nested-loso"
+
+
+@dataclass(frozen=True, eq=False)
+class Tables:
+    """The tables of a finished run.
+
+    Attributes:
+        front: One row per budget.
+        rules: One row per pick rule that is not a budget: its honest estimate.
+        choices: What every study chose.
+        predictions: Pooled outer predictions of the front and the rules.
+        trials: One row per proposal.
+        baselines: One row per baseline family.
+        baseline_predictions: Pooled outer predictions of the baselines.
+        scores: Per-dataset and per-class figures of every row of the front, the rules and the baselines.
+        resamples: What the intervals were made from.
+    """
+
+    front: pd.DataFrame
+    rules: pd.DataFrame
+    choices: pd.DataFrame
+    predictions: pd.DataFrame
+    trials: pd.DataFrame
+    baselines: pd.DataFrame
+    baseline_predictions: pd.DataFrame
+    scores: pd.DataFrame
+    resamples: Resamples
+
+    def files(self) -> Mapping[str, pd.DataFrame]:
+        """Return the tables by file name."""
+        return {
+            "front.csv": self.front,
+            "rules.csv": self.rules,
+            "choices.csv": self.choices,
+            "predictions.csv": self.predictions,
+            "trials.csv": self.trials,
+            "baselines.csv": self.baselines,
+            "baseline_predictions.csv": self.baseline_predictions,
+            "scores.csv": self.scores,
+        }
+
+
+def make_tables(plan: Plan, record: Record, chosen: Chosen, baselines: Sequence[Row]) -> Tables:
+    """Return all tables of a finished run."""
+    book = plan.book
+    classes = len(plan.dataset.classes)
+    drawn = draw_resamples(book.subjects, book.datasets, book.labels, classes, plan.settings.seed)
+    figures = {id(row): _figures(plan, record, row, drawn) for row in (*chosen.front, *chosen.rules, *baselines)}
+    front = [{"budget": row.budget, **figures[id(row)]} for row in chosen.front]
+    rules = [{"rule": row.rule, **figures[id(row)]} for row in chosen.rules]
+    plain = [{"baseline": row.family, "rule": row.rule, **figures[id(row)]} for row in baselines]
+    return Tables(
+        front=pd.DataFrame(front, columns=list(FRONT)),
+        rules=pd.DataFrame(rules, columns=list(RULES)),
+        choices=_choices(plan, [*chosen.single, *chosen.rules]),
+        predictions=_predictions(plan, record, [*chosen.front, *chosen.rules]),
+        trials=trials_table(plan, record),
+        baselines=pd.DataFrame(plain, columns=list(BASELINES)),
+        baseline_predictions=_predictions(plan, record, baselines),
+        scores=_scores(plan, record, [*chosen.front, *chosen.rules, *baselines]),
+        resamples=drawn,
+    )
+
+
+def _figures(plan: Plan, record: Record, row: Row, drawn: Resamples) -> dict[str, Any]:
+    predictions, _, _ = outer_predictions(plan, record, row)
+    scores = score(plan.book.labels, predictions, len(plan.dataset.classes))
+    low, high = interval("uf1", plan.book.labels, predictions, plan.book.subjects, drawn)
+    sizes = [choice.parameters for choice in row.honest]
+    return {
+        "params": row.final.parameters,
+        "params_min": min(sizes),
+        "params_max": max(sizes),
+        "genotypes": len({choice.genotype for choice in row.honest}),
+        "inner_uf1": float(np.mean([choice.uf1 for choice in row.honest])),
+        "nested_uf1": scores.uf1,
+        "ci_low": low,
+        "ci_high": high,
+        "nested_uar": scores.uar,
+        "failed": scores.failed,
+        "genotype": row.final.genotype,
+    }
+
+
+def _choices(plan: Plan, rows: Sequence[Row]) -> pd.DataFrame:
+    lines = [
+        {
+            "group": study,
+            "budget": row.budget,
+            "rule": row.rule,
+            "genotype": choice.genotype,
+            "params": choice.parameters,
+            "inner_uf1": choice.uf1,
+        }
+        for row in rows
+        for study, choice in row.choices.items()
+    ]
+    return pd.DataFrame(lines, columns=["group", "budget", "rule", "genotype", "params", "inner_uf1"])
+
+
+def _predictions(plan: Plan, record: Record, rows: Sequence[Row]) -> pd.DataFrame:
+    names = plan.dataset.classes
+    place_to_row = np.argsort(plan.book.clips)
+    frames = []
+    for row in rows:
+        predictions, probabilities, genotypes = outer_predictions(plan, record, row)
+        frame = pd.DataFrame(
+            {
+                "clip": [clip.key for clip in plan.dataset.clips],
+                "subject": [clip.subject for clip in plan.dataset.clips],
+                "dataset": [clip.dataset for clip in plan.dataset.clips],
+                "label": [names[number] for number in plan.dataset.labels],
+                "prediction": [names[number] if number >= 0 else "" for number in predictions[place_to_row]],
+                "budget": row.budget,
+                "rule": row.rule,
+                "group": [str(plan.partition.group_of(clip.subject)) for clip in plan.dataset.clips],
+                "genotype": genotypes[place_to_row],
+                "seed": plan.settings.seed,
+                "protocol": PROTOCOL,
+            }
+        )
+        if row.family:
+            frame.insert(5, "baseline", row.family)
+            frame = frame.drop(columns="budget")
+        for number, name in enumerate(names):
+            frame[f"p_{name}"] = probabilities[place_to_row, number]
+        frames.append(frame)
+    return pd.concat(frames, ignore_index=True) if frames else pd.DataFrame()
+
+
+def _scores(plan: Plan, record: Record, rows: Sequence[Row]) -> pd.DataFrame:
+    names = plan.dataset.classes
+    lines = []
+    for row in rows:
+        predictions, _, _ = outer_predictions(plan, record, row)
+        parts = {"all": score(plan.book.labels, predictions, len(names))}
+        parts |= score_parts(plan.book.labels, predictions, plan.book.datasets, len(names))
+        for part, scores in parts.items():
+            line: dict[str, Any] = {"budget": row.budget, "rule": row.rule, "baseline": row.family, "part": part}
+            line |= {"clips": scores.clips, "uf1": scores.uf1, "uar": scores.uar, "accuracy": scores.accuracy}
+            line |= {f"f1_{name}": value for name, value in zip(names, scores.f1, strict=True)}
+            lines.append(line)
+    return pd.DataFrame(lines)
+
+
+def trials_table(plan: Plan, record: Record) -> pd.DataFrame:
+    """Return one row per proposal of every study, with its state; also of an unfinished run."""
+    lines = []
+    for study in plan.studies:
+        for draw in record.ledger.draws(study):
+            state, inner = draw.state, None
+            if draw.state == ACCEPTED and draw.genotype is not None:
+                try:
+                    candidate = record.candidate(study, draw.genotype, draw.parameters or 0)
+                    state = "completed" if candidate.completed else "failed"
+                    inner = candidate.uf1 if candidate.completed else None
+                except LookupError:
+                    state = "waiting"
+            lines.append(
+                {
+                    "group": study,
+                    "number": draw.number,
+                    "batch": draw.batch,
+                    "place": draw.place,
+                    "state": state,
+                    "origin": draw.origin,
+                    "params": draw.parameters,
+                    "inner_uf1": inner,
+                    "genotype": draw.genotype,
+                }
+            )
+    columns = ["group", "number", "batch", "place", "state", "origin", "params", "inner_uf1", "genotype"]
+    return pd.DataFrame(lines, columns=columns).astype({"params": "Int64"})
+
+
+def interim_front(plan: Plan, record: Record) -> pd.DataFrame:
+    """Return the final study's best finished candidate per budget; inner scores only, and no estimate of anything."""
+    trials = trials_table(plan, record)
+    done = trials[(trials["group"] == FINAL) & (trials["state"] == "completed")]
+    lines = []
+    for budget in plan.budgets:
+        fitting = done[done["params"] <= budget].sort_values(["inner_uf1", "params"], ascending=[False, True])
+        if len(fitting):
+            top = fitting.iloc[0]
+            lines.append(
+                {
+                    "budget": budget,
+                    "params": top["params"],
+                    "inner_uf1": top["inner_uf1"],
+                    "genotype": top["genotype"],
+                    "status": "inner only",
+                }
+            )
+    return pd.DataFrame(lines, columns=["budget", "params", "inner_uf1", "genotype", "status"])
+
+
+def write_run(folder: Path, plan: Plan, ledger: Ledger, tables: Tables) -> None:
+    """Write every table and the YAML of every pipeline that some study chose."""
+    for name, table in tables.files().items():
+        write_table(folder / name, table)
+    chosen = sorted({*tables.choices["genotype"], *tables.baselines["genotype"]})
+    for key in chosen:
+        write_text(folder / "candidates" / f"{key}.yaml", ledger.genotype(key).to_yaml())
+    (folder / "interim.csv").unlink(missing_ok=True)
+
+
+def write_table(path: Path, table: pd.DataFrame) -> None:
+    """Write a CSV file; figures are written so that reading them gives the same bits."""
+    write_text(path, table.to_csv(index=False, lineterminator="\n"))
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a text file whole or not at all.
+
+    Raises:
+        DataError: If it cannot be written.
+    """
+    write_bytes(path, text.encode())
+
+
+def write_bytes(path: Path, content: bytes) -> None:
+    """Write a file whole or not at all: beside its place, then moved there.
+
+    Raises:
+        DataError: If it cannot be written.
+    """
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+        try:
+            with os.fdopen(handle, "wb") as file:
+                file.write(content)
+            Path(name).chmod(0o644)
+            Path(name).replace(path)
+        except BaseException:
+            Path(name).unlink(missing_ok=True)
+            raise
+    except OSError as error:
+        remedy = "choose a folder that can be written with --out"
+        raise DataError(Problem(str(path), "cannot be written", error.strerror or str(error), remedy)) from None
+
+
+def environment() -> str:
+    """Return what a reader needs to know about the machine and the libraries, for environment.txt."""
+    libraries = ("mernas", "numpy", "opencv-python-headless", "optuna", "pandas", "scikit-learn", "torch")
+    lines = [f"python {platform.python_version()}", f"system {platform.platform()}", f"cores {os.cpu_count()}"]
+    return "\n".join([*lines, *(f"{name} {metadata.version(name)}" for name in libraries)]) + "\n"
