@@ -145,7 +145,7 @@ class TrainingView:
             CustodyError: If a row lies outside the training rows; the message names the component that asked.
         """
         index = torch.as_tensor(rows, dtype=torch.int64)
-        if index.numel() and not (0 <= int(index.min()) and int(index.max()) < len(self._labels)):
+        if index.numel() and (int(index.min()) < 0 or int(index.max()) >= len(self._labels)):
             strange = sorted({int(row) for row in index if not 0 <= int(row) < len(self._labels)})
             rule = f"asked for rows outside the {len(self._labels)} training rows of its job"
             raise CustodyError(Problem(self._holder, rule, ", ".join(map(str, strange[:5])), "this is refused"))

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
 
 from mernas.evaluation.bootstrap import deviation
 from mernas.evaluation.metrics import MISSING
-from mernas.evaluation.picking import Candidate, best, knee, merge_rows, within
+from mernas.evaluation.picking import Candidate, best, merge_rows, within
 from mernas.search.plan import FINAL, Plan
 from mernas.search.record import Record
 
@@ -83,7 +84,7 @@ def choose(plan: Plan, record: Record) -> Chosen:
             single.append(Row((budget,), "", "", choices))
     rules: list[Row] = []
     for rule in plan.rules:
-        picked = {study: pick(plan, record, study, str(rule), own) for study, own in candidates.items()}
+        picked = {study: rule.pick(own, partial(spread, plan, record, study)) for study, own in candidates.items()}
         choices = {study: choice for study, choice in picked.items() if choice is not None}
         if len(choices) == len(picked):
             rules.append(Row((), str(rule), "", choices))
@@ -93,15 +94,12 @@ def choose(plan: Plan, record: Record) -> Chosen:
     return Chosen(front, tuple(rules), tuple(single), tuple(empty))
 
 
-def pick(plan: Plan, record: Record, study: str, rule: str, candidates: Sequence[Candidate]) -> Candidate | None:
-    """Apply `best` or `knee` in one study; None if it has no completed candidate."""
-    highest = best(candidates)
-    if highest is None or rule == "best":
-        return highest
-    pooled = record.pooled(study, highest.genotype)
+def spread(plan: Plan, record: Record, study: str, candidate: Candidate) -> float:
+    """Return the standard deviation of a candidate's inner UF1 over resamples of a study's own subjects."""
+    pooled = record.pooled(study, candidate.genotype)
     if pooled is None:
-        raise LookupError(f"{highest.genotype} is completed and has no predictions")
-    spread = deviation(
+        raise LookupError(f"{candidate.genotype} is completed and has no predictions")
+    return deviation(
         plan.book.labels[pooled.rows],
         pooled.predictions,
         [plan.book.subjects[row] for row in pooled.rows],
@@ -110,7 +108,6 @@ def pick(plan: Plan, record: Record, study: str, rule: str, candidates: Sequence
         plan.settings.seed,
         plan.studies.index(study),
     )
-    return knee(candidates, spread)
 
 
 def choose_baselines(plan: Plan, record: Record) -> tuple[Row, ...]:

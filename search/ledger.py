@@ -187,7 +187,12 @@ class Ledger:
     def draws(self, study: str) -> list[Draw]:
         """Return the draws of a study in the order of their numbers."""
         query = "SELECT * FROM draws WHERE study = ? ORDER BY number"
-        return [Draw(*row[:8], json.loads(row[8])) for row in self._database.execute(query, (study,))]
+        return [
+            Draw(study, number, batch, place, state, origin, genotype, parameters, json.loads(answers))
+            for study, number, batch, place, state, origin, genotype, parameters, answers in self._database.execute(
+                query, (study,)
+            )
+        ]
 
     def add_job(self, key: JobKey, outcome: Outcome, rows: NDArray[np.int64], read: Sequence[str]) -> None:
         """Record a finished job, in a transaction of its own.

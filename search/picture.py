@@ -29,7 +29,9 @@ def draw_front(plan: Plan, tables: Tables) -> bytes:
     if len(front):
         below = (front["nested_uf1"] - front["ci_low"]).clip(lower=0)
         above = (front["ci_high"] - front["nested_uf1"]).clip(lower=0)
-        axes.hlines(front["nested_uf1"], front["params_min"], front["params_max"], color=NESTED, alpha=0.25, linewidth=6)
+        axes.hlines(
+            front["nested_uf1"], front["params_min"], front["params_max"], color=NESTED, alpha=0.25, linewidth=6
+        )
         axes.errorbar(
             front["params"], front["nested_uf1"], yerr=[below, above], fmt="o", color=NESTED, capsize=4,
             label="nested UF1 of a budget, 95% interval over subjects",
@@ -53,7 +55,9 @@ def draw_front(plan: Plan, tables: Tables) -> bytes:
     axes.set_xlabel("parameters of the final study's choice (log scale); bar: range over the studies")
     axes.set_ylabel("UF1 (macro F1 of pooled predictions)")
     clips, subjects = len(plan.dataset), len(plan.dataset.subjects)
-    axes.set_title(f"{plan.dataset.name}: {clips} clips, {subjects} subjects, nested leave-one-subject-out", fontsize=10)
+    axes.set_title(
+        f"{plan.dataset.name}: {clips} clips, {subjects} subjects, nested leave-one-subject-out", fontsize=10
+    )
     axes.grid(alpha=0.25, which="both")
     axes.legend(fontsize=7, loc="lower center", ncols=2)
     buffer = io.BytesIO()

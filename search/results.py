@@ -22,11 +22,11 @@ from mernas.search.plan import FINAL, Plan
 from mernas.search.record import Record
 from mernas.space.errors import DataError, Problem
 
-FRONT = ("budget", "params", "params_min", "params_max", "genotypes", "inner_uf1", "nested_uf1", "ci_low", "ci_high")
-FRONT += ("nested_uar", "failed", "genotype")
-RULES = ("rule", *FRONT[1:])
-BASELINES = ("baseline", "rule", "genotypes", "inner_uf1", "nested_uf1", "ci_low", "ci_high", "nested_uar", "failed")
-BASELINES += ("genotype",)
+ESTIMATE = ["inner_uf1", "nested_uf1", "ci_low", "ci_high", "nested_uar", "failed", "genotype"]
+SIZES = ["params", "params_min", "params_max"]
+FRONT = ["budget", *SIZES, "genotypes", *ESTIMATE]
+RULES = ["rule", *SIZES, "genotypes", *ESTIMATE]
+BASELINES = ["baseline", "rule", "genotypes", *ESTIMATE]
 PROTOCOL = "nested-loso"
 
 
@@ -80,12 +80,12 @@ def make_tables(plan: Plan, record: Record, chosen: Chosen, baselines: Sequence[
     rules = [{"rule": row.rule, **figures[id(row)]} for row in chosen.rules]
     plain = [{"baseline": row.family, "rule": row.rule, **figures[id(row)]} for row in baselines]
     return Tables(
-        front=pd.DataFrame(front, columns=list(FRONT)),
-        rules=pd.DataFrame(rules, columns=list(RULES)),
+        front=pd.DataFrame(front, columns=FRONT),
+        rules=pd.DataFrame(rules, columns=RULES),
         choices=_choices(plan, [*chosen.single, *chosen.rules]),
         predictions=_predictions(plan, record, [*chosen.front, *chosen.rules]),
         trials=trials_table(plan, record),
-        baselines=pd.DataFrame(plain, columns=list(BASELINES)),
+        baselines=pd.DataFrame(plain, columns=BASELINES),
         baseline_predictions=_predictions(plan, record, baselines),
         scores=_scores(plan, record, [*chosen.front, *chosen.rules, *baselines]),
         resamples=drawn,

@@ -245,8 +245,8 @@ def test_files_are_small_enough_to_read() -> None:
     assert statistics.median(count for count in lines.values() if count) < 200
 
 
-def test_folders_of_tests_mirror_the_packages_and_are_none() -> None:
-    # Without an __init__.py, pytest's importlib mode needs no unique file names and nothing can shadow mernas.
+def test_neither_tests_nor_the_root_are_packages() -> None:
+    # Test files of one name in two folders then do not clash, and nothing in the root can shadow mernas.
     strange = [name for name in files() if name.startswith("tests/") and name.endswith("__init__.py")]
     assert not strange
     assert not [name for name in files() if name in ("__init__.py", "mernas/__init__.py")]

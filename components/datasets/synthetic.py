@@ -34,7 +34,10 @@ EXPRESSIONS: dict[str, Expression] = {
     "positive": Expression(("12",), {"6": 0.6, "25": 0.2}),
     "surprise": Expression(("1", "2"), {"25": 0.5, "26": 0.4}),
 }
-STRAY = 0.25
+LOW = 0.3
+SLOW = 0.3
+SHIGH = 0.9
+STRAY = 0.5
 BLINK = 0.2
 RESTING = 1.0
 
@@ -87,7 +90,7 @@ class Synthetic:
 
     def _frames(self, subject, number, face, emotion, expressivity, light):
         g = np.random.default_rng((self.seed, subject, 4, number))
-        strength = 2 * self.intensity * expressivity * g.uniform(0.6, 1.0)
+        strength = 2 * self.intensity * expressivity * g.uniform(LOW, 1.0)
         expr = EXPRESSIONS[emotion]
         lean = 0
         acts = {}
@@ -101,7 +104,7 @@ class Synthetic:
             if g.random() < p: act(u, .4, 1)
         if g.random() < STRAY:
             others = [u for e in CLASSES if e != emotion for u in EXPRESSIONS[e].always]
-            act(str(g.choice([u for u in others if u not in acts])), .2, .5)
+            act(str(g.choice([u for u in others if u not in acts])), SLOW, SHIGH)
         if g.random() < BLINK: act("45", .3, .9)
         resting = {u: Activity(*(float(v) for v in g.normal(0, 1, 2)*.5 + g.normal(0,1))) for u in ACTION_UNITS}
         rest = scaled(field_of(face, resting), RESTING * 2 * self.intensity) if RESTING else ()

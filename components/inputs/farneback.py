@@ -29,7 +29,8 @@ class Farneback:
     """Flow by polynomial expansion, from the onset frame to the apex frame.
 
     Each neighbourhood is fitted by a quadratic polynomial in both frames; the displacement that turns one into the
-    other is averaged over a window and refined three times on each level of a pyramid.
+    other is averaged over a window and refined three times on each level of a pyramid: the full frames and `levels`
+    halvings of them. Halvings below 32 pixels are left out, so that on small frames the larger values mean the same.
 
     Attributes:
         zero_is_known: Its zero means that nothing moved, so that u may be negated when a map is mirrored.
@@ -45,7 +46,7 @@ class Farneback:
     zero_is_known: ClassVar[bool] = True
 
     window: int = choice(9, 15, 21, default=15, doc="side of the averaging window, in pixels")
-    levels: int = integer(1, 4, default=3, doc="levels of the pyramid, each half as large as the one before")
+    levels: int = integer(1, 4, default=3, doc="halvings of the frames, coarse to fine")
 
     def flow(self, clip: Clip) -> NDArray[np.float32]:
         """Return (u, v) as (2, H, W): pixels of the clip's frames, to the right and downwards.

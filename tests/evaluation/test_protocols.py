@@ -56,5 +56,5 @@ def test_rows_that_cannot_be_a_fold_are_refused(train, test, message):
 
 def test_a_protocol_is_found_by_name_and_an_unknown_one_answered_with_the_nearest():
     assert protocol("loso") is PROTOCOLS["loso"] is loso
-    with pytest.raises(UnknownNameError, match='did you mean "loso"'):
+    with pytest.raises(UnknownNameError, match='Did you mean "loso"'):
         protocol("losso")

@@ -1,0 +1,208 @@
+"""Plain protocols: one pipeline, fixed beforehand, under leave-one-subject-out. Nothing is chosen by its score."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import torch
+from numpy.typing import NDArray
+
+import mernas.components  # noqa: F401  # registers every component
+from mernas.components.datasets.clip import Dataset
+from mernas.components.topologies.network import count_parameters
+from mernas.evaluation.bootstrap import draw_resamples, interval
+from mernas.evaluation.custody import FeatureStore, number_rows
+from mernas.evaluation.jobs import Job, Outcome, make_job
+from mernas.evaluation.metrics import MISSING, Scores, score, score_parts
+from mernas.evaluation.preparation import prepare, recipes_of
+from mernas.evaluation.protocols import protocol
+from mernas.search.baselines import plain_baseline
+from mernas.search.executor import Executor, SerialExecutor
+from mernas.search.nested import Reporter, Silent
+from mernas.search.run import load_data
+from mernas.space.errors import Problem, UnavailableError, UnknownNameError, nearest
+from mernas.space.genotype import Genotype, from_plain, parse_genotype
+from mernas.space.presets import load_preset, preset_names
+from mernas.space.registry import REGISTRY
+from mernas.space.tree import SearchSpace
+from mernas.space.yaml_text import load_yaml
+
+
+@dataclass(frozen=True, eq=False)
+class EvaluationResult:
+    """What a plain protocol gave.
+
+    Attributes:
+        name: The preset, baseline or file.
+        genotype: The pipeline.
+        parameters: Its parameter count; None for classical classifiers.
+        protocol: The protocol's name.
+        scores: Pooled over all clips.
+        parts: The same for each dataset.
+        ci_low, ci_high: 95% interval of UF1 over subjects.
+        predictions: One row per clip.
+    """
+
+    name: str
+    genotype: Genotype
+    parameters: int | None
+    protocol: str
+    scores: Scores
+    parts: dict[str, Scores]
+    ci_low: float
+    ci_high: float
+    predictions: pd.DataFrame
+
+
+def find_pipeline(name: str, data: Dataset) -> Genotype:
+    """Return the pipeline of a preset, a baseline or a YAML file, fitted to the data at hand.
+
+    A preset of given flow runs on data with frames too: the estimator is then Farneback's, and that is the only thing
+    that changes.
+
+    Raises:
+        UnknownNameError: If there is no such preset, baseline or file.
+        UnavailableError: If the data lack what the pipeline needs.
+    """
+    lower = name.lower()
+    if lower in preset_names():
+        genotype = load_preset(lower).genotype
+        genotype = genotype if _fits(genotype, data) else _with_farneback(genotype)
+    elif lower in REGISTRY.names("classifier"):
+        genotype = plain_baseline(lower, data)
+    elif Path(name).is_file():
+        genotype = parse_genotype(Path(name).read_text(encoding="utf-8"), name)
+    else:
+        known = (*preset_names(), *REGISTRY.names("classifier"))
+        remedy = f"{nearest(lower, known)}; or give the path of a YAML file"
+        raise UnknownNameError(Problem(f'pipeline "{name}"', "is no preset, baseline or file", "", remedy))
+    problems = _misfits(genotype, data)
+    if problems:
+        raise UnavailableError(problems)
+    return genotype
+
+
+def run_evaluation(
+    pipeline: Genotype | str,
+    data: Dataset | str,
+    *,
+    protocol_name: str = "loso",
+    seed: int = 0,
+    device: str = "cpu",
+    cache: Path | None = None,
+    executor: Executor | None = None,
+    reporter: Reporter | None = None,
+    stopping: Callable[[], bool] = lambda: False,
+) -> EvaluationResult:
+    """Evaluate one pipeline under a plain protocol.
+
+    Args:
+        pipeline: A genotype, or what `find_pipeline` takes.
+        data: A dataset, or what `load_data` takes.
+        protocol_name: `loso`.
+        seed: One seed, one result.
+        device: `cpu` or `cuda`.
+        cache: The folder of prepared maps.
+        executor: Where jobs run; in this process by default.
+        reporter: Who tells the user.
+        stopping: Asked between jobs whether to stop.
+
+    Raises:
+        MernasError: For every mistake of the user.
+        Interrupted: If `stopping` said so.
+
+    Example:
+        >>> result = run_evaluation("majority", "synthetic")
+        >>> result.protocol, result.scores.failed
+        ('loso', 0)
+    """
+    dataset = load_data(data) if isinstance(data, str) else data
+    folds = protocol(protocol_name)([clip.subject for clip in dataset])
+    genotype = find_pipeline(pipeline, dataset) if isinstance(pipeline, str) else pipeline
+    book = number_rows(dataset, seed)
+    reporter = reporter or Silent()
+    classes = len(dataset.classes)
+    tested = [sorted({dataset.clips[place].subject for place in fold.test}) for fold in folds]
+    jobs = [make_job(genotype, subjects, book, classes, seed, device)[1] for subjects in tested]
+    clips = [dataset.clips[place] for place in book.clips]
+    maps = {recipe.hash: torch.from_numpy(prepare(clips, recipe, cache)) for recipe in recipes_of([genotype])}
+    predictions = np.full(len(dataset), MISSING, dtype=np.int64)
+    probabilities = np.full((len(dataset), classes), np.nan)
+
+    def arrived(job: Job, outcome: Outcome) -> None:
+        if outcome.probabilities is None:
+            reporter.say(f"a fold failed: {outcome.failure}")
+        else:
+            places = book.clips[job.predict_rows]
+            predictions[places] = outcome.probabilities.argmax(axis=1)
+            probabilities[places] = outcome.probabilities
+        reporter.advance()
+
+    reporter.stage(f"{protocol_name.upper()} of {pipeline if isinstance(pipeline, str) else genotype.hash}", len(jobs))
+    (executor or SerialExecutor()).run(jobs, FeatureStore(maps), arrived, stopping)
+    return _result(pipeline, genotype, dataset, protocol_name, seed, predictions, probabilities)
+
+
+def _result(
+    pipeline: Genotype | str,
+    genotype: Genotype,
+    dataset: Dataset,
+    protocol_name: str,
+    seed: int,
+    predictions: NDArray[np.int64],
+    probabilities: NDArray[np.float64],
+) -> EvaluationResult:
+    subjects = [clip.subject for clip in dataset]
+    datasets = [clip.dataset for clip in dataset]
+    labels, classes = dataset.labels, len(dataset.classes)
+    drawn = draw_resamples(subjects, datasets, labels, classes, seed)
+    low, high = interval("uf1", labels, predictions, subjects, drawn)
+    names = dataset.classes
+    table = pd.DataFrame(
+        {
+            "clip": [clip.key for clip in dataset],
+            "subject": subjects,
+            "dataset": datasets,
+            "label": [names[number] for number in labels],
+            "prediction": [names[number] if number >= 0 else "" for number in predictions],
+            "genotype": genotype.hash,
+            "seed": seed,
+            "protocol": protocol_name,
+            **{f"p_{name}": probabilities[:, number] for number, name in enumerate(names)},
+        }
+    )
+    return EvaluationResult(
+        name=pipeline if isinstance(pipeline, str) else genotype.hash,
+        genotype=genotype,
+        parameters=count_parameters(genotype, classes) if genotype.is_network else None,
+        protocol=protocol_name,
+        scores=score(labels, predictions, classes),
+        parts=score_parts(labels, predictions, datasets, classes),
+        ci_low=low,
+        ci_high=high,
+        predictions=table,
+    )
+
+
+def _misfits(genotype: Genotype, data: Dataset) -> list[Problem | str]:
+    """Why a pipeline cannot run on some data."""
+    return SearchSpace(data.provides, pipeline=genotype.root.name).problems(genotype)
+
+
+def _fits(genotype: Genotype, data: Dataset) -> bool:
+    return not _misfits(genotype, data)
+
+
+def _with_farneback(genotype: Genotype) -> Genotype:
+    """The same pipeline with every given flow taken from frames instead."""
+    plain = load_yaml(genotype.to_yaml())
+    for stream in plain["streams"]:
+        flow = stream["input"].get("optical_flow")
+        if flow is not None:
+            flow.pop("estimator", None)
+            flow["estimator"] = "farneback"
+    return from_plain(plain)

@@ -1,0 +1,6 @@
+"""`python -m mernas`."""
+
+from mernas.cli import main
+
+if __name__ == "__main__":
+    main()

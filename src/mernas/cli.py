@@ -1,0 +1,343 @@
+"""The command line. What is heavy is imported by the command that needs it, so that `mernas --help` is quick."""
+
+from __future__ import annotations
+
+import signal
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from types import FrameType
+from typing import TYPE_CHECKING, Any
+
+import click
+
+import mernas
+from mernas.space.errors import MernasError
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from mernas.search.evaluate import EvaluationResult
+    from mernas.search.plan import Plan
+    from mernas.search.run import SearchResult
+
+# `mernas search` without --data shows the main job in minutes on two cores.
+DEMONSTRATION: dict[str, Any] = {
+    "data": "synthetic",
+    "space": "quick",
+    "trials": 12,
+    "batch": 4,
+    "groups": "5",
+    "budgets": "2k,10k,50k",
+    "max_params": "50k",
+}
+USUAL: dict[str, Any] = {
+    "space": "standard",
+    "trials": 64,
+    "batch": 8,
+    "groups": "5",
+    "budgets": None,
+    "max_params": "1M",
+}
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
+@click.version_option(mernas.__version__, prog_name="mernas")
+def cli() -> None:
+    """Find the best micro-expression recognition pipeline for your data, with a score that is honest.
+
+    \b
+    mernas search                                  the whole way on made-up data, in minutes
+    mernas search --data flow-images=PATH          on the MEGC2019 flow images
+    mernas evaluate rbf_svm --data flow-images=PATH
+    """
+
+
+@cli.command(name="search")
+@click.option("--data", metavar="NAME[=PATH]", help="synthetic, or flow-images=PATH. Without it: a demonstration.")
+@click.option("--space", metavar="NAME|FILE", help="quick, standard, full, or a space file.  [default: standard]")
+@click.option("--trials", type=int, metavar="N", help="Proposals per study.  [default: 64]")
+@click.option("--batch", type=int, metavar="N", help="Proposals per study and round.  [default: 8]")
+@click.option("--groups", metavar="G|subjects", help="Groups of subjects, at least 3.  [default: 5]")
+@click.option("--partition", type=Path, metavar="FILE", help="Use the groups of an earlier plan.yaml.")
+@click.option("--budgets", metavar="2k,10k,…", help="Parameter budgets.  [default: 2k,10k,50k,250k,1M up to the limit]")
+@click.option("--max-params", metavar="SIZE", help="No candidate is larger.  [default: 1M]")
+@click.option("--sampler", default="tpe", show_default=True, metavar="tpe|random", help="Who proposes.")
+@click.option("--seed", type=int, default=0, show_default=True, metavar="S", help="One seed, one result.")
+@click.option("--device", type=click.Choice(["cpu", "cuda"]), default="cpu", show_default=True, help="Where to train.")
+@click.option("--out", type=Path, metavar="DIR", help="The run directory.  [default: mernas-runs/DATA-HASH]")
+@click.option("--dry-run", is_flag=True, help="Print the plan and a forecast, and train nothing but its pilot.")
+@click.option("--yes", is_flag=True, help="Do not ask before a textbook search with one group per subject.")
+@click.option("--json", "as_json", is_flag=True, help="Print the tables as JSON.")
+def search_command(**options: Any) -> None:
+    """Search for pipelines under nested leave-one-subject-out and print the front of UF1 against parameters.
+
+    The same command resumes a run that was stopped or killed, and prints a finished one.
+
+    \b
+    Examples:
+      mernas search
+      mernas search --data synthetic --space quick --trials 8 --batch 4 --dry-run
+      mernas search --data flow-images=PATH --space my-space.yaml --budgets 2k,50k --trials 8 --batch 4
+    """
+    with _messages():
+        _search(**options)
+
+
+@cli.command(name="evaluate")
+@click.argument("pipeline", metavar="PRESET|BASELINE|FILE")
+@click.option("--data", default="synthetic", show_default=True, metavar="NAME[=PATH]", help="Which data.")
+@click.option("--protocol", default="loso", show_default=True, metavar="NAME", help="loso.")
+@click.option("--seed", type=int, default=0, show_default=True, metavar="S", help="One seed, one result.")
+@click.option("--device", type=click.Choice(["cpu", "cuda"]), default="cpu", show_default=True, help="Where to train.")
+@click.option("--out", type=Path, metavar="FILE.csv", help="Also write the predictions.")
+@click.option("--json", "as_json", is_flag=True, help="Print the scores as JSON.")
+def evaluate_command(pipeline: str, data: str, protocol: str, **options: Any) -> None:
+    """Evaluate one pipeline that was fixed beforehand: a preset, a baseline or a YAML file.
+
+    \b
+    Examples:
+      mernas evaluate majority
+      mernas evaluate rbf_svm --data flow-images=PATH --protocol loso
+    """
+    with _messages():
+        _evaluate(pipeline, data, protocol, **options)
+
+
+def main() -> None:
+    """Run the command line; the entry point of the `mernas` command."""
+    cli.main(prog_name="mernas")
+
+
+def _search(dry_run: bool, yes: bool, as_json: bool, out: Path | None, **options: Any) -> None:
+    demonstration = options["data"] is None
+    defaults = DEMONSTRATION if demonstration else USUAL
+    options = {name: defaults.get(name) if value is None else value for name, value in options.items()}
+
+    from mernas.search.executor import Interrupted
+    from mernas.search.progress import Screen
+    from mernas.search.run import execute_plan, load_data, plan_search, run_folder
+
+    if demonstration:
+        click.echo("No --data given: a demonstration on made-up faces (about 2 minutes on one core).", err=True)
+    plan = plan_search(load_data(options.pop("data")), **options)
+    folder = run_folder(plan, out)
+    click.echo(_headline(plan, folder), err=True)
+    if options["device"] == "cuda":
+        _require_cuda()
+    textbook = options["groups"] == "subjects"
+    if dry_run or (textbook and not yes):
+        _print_forecast(plan, as_json and dry_run)
+        if dry_run:
+            return
+        click.confirm("Start?", abort=True, err=True)
+    with _stopping() as stopping:
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            _unwritable(folder, error)
+        with Screen(log=_log(folder)) as screen:
+            try:
+                result = execute_plan(plan, folder, reporter=screen, stopping=stopping)
+            except Interrupted:
+                screen.say(f"Stopped. Finished jobs are kept in {folder}; interim.csv there holds inner scores only.")
+                screen.say("To resume, repeat the command.")
+                sys.exit(130)
+    _print_search(result, as_json)
+
+
+def _log(folder: Path) -> Path:
+    path = folder / "log.txt"
+    try:
+        path.touch()
+    except OSError as error:
+        _unwritable(path, error)
+    return path
+
+
+def _unwritable(path: Path, error: OSError) -> None:
+    from mernas.space.errors import DataError, Problem
+
+    reason = error.strerror or str(error)
+    raise DataError(Problem(str(path), "cannot be written", reason, "choose another folder with --out")) from None
+
+
+def _headline(plan: Plan, folder: Path) -> str:
+    from mernas.evaluation.picking import format_size
+
+    settings = plan.settings
+    budgets = ", ".join(format_size(budget) for budget in plan.budgets)
+    groups = len(plan.partition.groups)
+    return (
+        f"Data: {plan.dataset.name}, {len(plan.dataset)} clips of {len(plan.dataset.subjects)} subjects; "
+        f"space: {plan.space_name}; {settings.trials} trials per study in batches of {settings.batch}; "
+        f"{groups} groups, so {groups + 1} studies;\n"
+        f"budgets {budgets}; limit {format_size(settings.max_parameters)} parameters; sampler {settings.sampler}; "
+        f"seed {settings.seed}; device {settings.device}; run directory {folder}"
+    )
+
+
+def _print_forecast(plan: Plan, as_json: bool) -> None:
+    import tempfile
+
+    from rich.console import Console
+    from rich.table import Table
+
+    from mernas.search.executor import SerialExecutor
+    from mernas.search.forecast import forecast
+    from mernas.search.ledger import Ledger
+    from mernas.search.nested import NestedSearch
+
+    with tempfile.TemporaryDirectory() as scratch:
+        ledger = Ledger(Path(scratch) / "pilot.sqlite", plan.hash)
+        predicted = forecast(NestedSearch(plan, ledger, SerialExecutor()))
+        ledger.close()
+    if as_json:
+        import json
+
+        stages = [{"stage": title, "jobs": jobs, "seconds": seconds} for title, jobs, seconds in predicted.stages]
+        click.echo(json.dumps({"plan": plan.hash, "stages": stages, "pilots": dict(predicted.pilots)}))
+        return
+    table = Table(title="Forecast for one worker, from a pilot on random labels; jobs are the most there can be")
+    for heading in ("stage", "jobs", "minutes"):
+        table.add_column(heading, justify="left" if heading == "stage" else "right")
+    for title, jobs, seconds in predicted.stages:
+        table.add_row(title, str(jobs), f"{seconds / 60:.1f}")
+    table.add_row("in all", str(sum(jobs for _, jobs, _ in predicted.stages)), f"{predicted.seconds / 60:.1f}")
+    Console().print(table)
+
+
+def _print_search(result: SearchResult, as_json: bool) -> None:
+    tables = result.tables
+    if as_json:
+        import json
+
+        names = ("front", "rules", "baselines", "choices")
+        body = {name: json.loads(getattr(tables, name).to_json(orient="records")) for name in names}
+        click.echo(json.dumps({"folder": str(result.folder), "plan": result.plan.hash, **body}))
+        return
+    from mernas.evaluation.picking import format_size
+
+    front = tables.front.assign(
+        budget=[" = ".join(f"<={format_size(int(b))}" for b in str(text).split("+")) for text in tables.front["budget"]]
+    )
+    _print_table("Front: UF1 against parameters, nested leave-one-subject-out", front, "budget")
+    _print_table("Pick rules: what this search with this rule attains on new subjects", tables.rules, "rule")
+    _print_table("Baselines, searched in full by the same groups", tables.baselines, "baseline")
+    if result.chosen.empty:
+        missing = ", ".join(format_size(budget) for budget in result.chosen.empty)
+        click.echo(f"Not reported, because some study has no candidate that small: {missing}.")
+    click.echo(
+        "inner UF1 is the score that candidates were chosen by: no estimate. nested UF1 is the estimate; its interval\n"
+        "covers the choice of subjects, not of seeds. The largest nested UF1 of the front is itself a selection."
+    )
+    click.echo(f"Everything, with a picture (front.png), is in {result.folder}")
+
+
+def _print_table(title: str, data: pd.DataFrame, name: str) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table(title=title, title_justify="left")
+    sized = "params" in data.columns
+    headings = [name, *(["params", "over the studies"] if sized else []), "inner UF1", "nested UF1", "95% interval"]
+    for heading in [*headings, "nested UAR", "failed", "genotype"]:
+        table.add_column(heading, justify="left" if heading in (name, "genotype") else "right", no_wrap=True)
+    for row in data.to_dict(orient="records"):
+        sizes = [f"{row['params']:,}", f"{row['params_min']:,} to {row['params_max']:,}"] if sized else []
+        figures = [
+            f"{row['inner_uf1']:.3f}",
+            f"{row['nested_uf1']:.3f}",
+            f"{row['ci_low']:.3f} to {row['ci_high']:.3f}",
+        ]
+        rest = [f"{row['nested_uar']:.3f}", str(row["failed"]), str(row["genotype"])]
+        table.add_row(str(row[name]), *sizes, *figures, *rest)
+    Console(width=None if sys.stdout.isatty() else 130).print(table)
+
+
+def _evaluate(pipeline: str, data: str, protocol: str, seed: int, device: str, out: Path | None, as_json: bool) -> None:
+    from mernas.search.evaluate import run_evaluation
+    from mernas.search.executor import Interrupted
+    from mernas.search.progress import Screen
+
+    if device == "cuda":
+        _require_cuda()
+    with _stopping() as stopping, Screen() as screen:
+        try:
+            result = run_evaluation(
+                pipeline, data, protocol_name=protocol, seed=seed, device=device, reporter=screen, stopping=stopping
+            )
+        except Interrupted:
+            screen.say("Stopped; a plain evaluation keeps nothing.")
+            sys.exit(130)
+    if out is not None:
+        from mernas.search.results import write_table
+
+        write_table(out, result.predictions)
+    _print_evaluation(result, as_json)
+
+
+def _print_evaluation(result: EvaluationResult, as_json: bool) -> None:
+    parts = {"all": result.scores, **result.parts}
+    if as_json:
+        import json
+        from dataclasses import asdict
+
+        body = {name: asdict(scores) for name, scores in parts.items()}
+        interval = [result.ci_low, result.ci_high]
+        head = {"pipeline": result.name, "genotype": result.genotype.hash, "protocol": result.protocol}
+        click.echo(json.dumps({**head, "parameters": result.parameters, "uf1_interval": interval, "scores": body}))
+        return
+    from rich.console import Console
+    from rich.table import Table
+
+    size = "" if result.parameters is None else f", {result.parameters:,} parameters"
+    table = Table(title=f"{result.name}{size}: {result.protocol.upper()}, predictions pooled", title_justify="left")
+    for heading in ("part", "clips", "UF1", "UAR", "accuracy", "failed"):
+        table.add_column(heading, justify="left" if heading == "part" else "right")
+    for name, scores in parts.items():
+        figures = [f"{value:.4f}" for value in (scores.uf1, scores.uar, scores.accuracy)]
+        table.add_row(name, str(scores.clips), *figures, str(scores.failed))
+    Console().print(table)
+    click.echo(f"95% interval of UF1 over subjects: {result.ci_low:.3f} to {result.ci_high:.3f}")
+
+
+def _require_cuda() -> None:
+    import torch
+
+    from mernas.space.errors import Problem, UnavailableError
+
+    if not torch.cuda.is_available():
+        rule = "unavailable: needs a CUDA device and a CUDA build of PyTorch"
+        raise UnavailableError(Problem("--device cuda", rule, f"torch {torch.__version__}", "use --device cpu"))
+
+
+@contextmanager
+def _messages() -> Iterator[None]:
+    """A user's mistake becomes one message and exit code 2, never a traceback."""
+    try:
+        yield
+    except MernasError as error:
+        for problem in error.problems:
+            click.echo(f"mernas: {problem}", err=True)
+        sys.exit(2)
+
+
+@contextmanager
+def _stopping() -> Iterator[Callable[[], bool]]:
+    """The first Ctrl-C asks to stop after the job under way; the second one interrupts at once."""
+    asked = False
+
+    def stop(number: int, frame: FrameType | None) -> None:
+        nonlocal asked
+        if asked:
+            raise KeyboardInterrupt
+        asked = True
+        click.echo("\nStopping after the job under way; press Ctrl-C again to stop at once.", err=True)
+
+    before = signal.signal(signal.SIGINT, stop)
+    try:
+        yield lambda: asked
+    finally:
+        signal.signal(signal.SIGINT, before)
