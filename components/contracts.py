@@ -7,8 +7,8 @@ A builder that cannot build for a shape (28 pixels and too many poolings) raises
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from typing import Protocol
+from collections.abc import Callable, Mapping, Sequence
+from typing import ClassVar, Protocol
 
 import numpy as np
 import torch
@@ -54,7 +54,13 @@ class Preprocessing(Protocol):
 
 
 class FlowEstimator(Protocol):
-    """Axis `flow_estimator`: displacement from the onset to the apex of a clip (survey 4.2.2)."""
+    """Axis `flow_estimator`: displacement from the onset to the apex of a clip (survey 4.2.2).
+
+    Attributes:
+        zero_is_known: Whether zero means "nothing moved"; it does not where a release stretched its maps.
+    """
+
+    zero_is_known: ClassVar[bool]
 
     def flow(self, clip: Clip) -> NDArray[np.float32]:
         """Return (u, v) as an array (2, H, W): pixels to the right and downwards, or the release's own scale."""
@@ -129,7 +135,7 @@ class TrainingRows(Protocol):
 class Normalisation(Protocol):
     """Axis `normalisation`: a step fitted on the training rows that becomes the first module of each stream."""
 
-    fit_scope: str
+    fit_scope: ClassVar[str]
 
     def build(self, shape: Shape) -> nn.Module:
         """Return the unfitted module for maps of `shape`: its statistics are buffers, not parameters."""
@@ -164,7 +170,7 @@ class Schedule(Protocol):
 class Loss(Protocol):
     """Axis `loss` (survey 5.4); whatever it needs of the class counts it takes from the training rows."""
 
-    fit_scope: str
+    fit_scope: ClassVar[str]
 
     def build(self, rows: TrainingRows) -> nn.Module:
         """Return a module from (logits (B, K), targets (B,)) to a scalar."""
@@ -173,7 +179,7 @@ class Loss(Protocol):
 class Strategy(Protocol):
     """Axis `training`: how a network is trained on the rows of one job (survey 5.3)."""
 
-    fit_scope: str
+    fit_scope: ClassVar[str]
 
     def fit(
         self,
@@ -195,7 +201,7 @@ class Predictor(Protocol):
     """What a fitted classifier is."""
 
     def predict(self, maps: Sequence[Tensor]) -> NDArray[np.float64]:
-        """Return scores (B, K) that are positive and sum to 1 in each row, from maps (B, C, H, W) of each stream."""
+        """Return scores (B, K) that are not negative and sum to 1 in each row, from maps (B, C, H, W) of each stream."""
 
 
 class Classifier(Protocol):
@@ -206,8 +212,8 @@ class Classifier(Protocol):
         family: The grid that a nested search goes through in full: values of hyper-parameters by name.
     """
 
-    fit_scope: str
-    family: dict[str, tuple[bool | int | float | str, ...]]
+    fit_scope: ClassVar[str]
+    family: ClassVar[Mapping[str, tuple[bool | int | float | str, ...]]]
 
     def fit(self, rows: TrainingRows, seed: int) -> Predictor:
         """Fit on the training rows."""

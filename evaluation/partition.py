@@ -306,11 +306,17 @@ def _stratified(
     numbers = {name: number for number, name in enumerate(sorted(set(names)))}
     strata = [numbers[name] for name in names]
     homes = [subjects[row] for row in order]
-    splitter = StratifiedGroupKFold(n_splits=groups, shuffle=True, random_state=seed)
+    # Before version 1.8, scikit-learn's own shuffle handed out other subjects than those it had spread (its pull
+    # request 32540). Subjects under shuffled numbers give in all versions what its shuffle gives since then.
+    known = sorted(set(homes))
+    shuffled = np.arange(len(known))
+    np.random.RandomState(seed).shuffle(shuffled)
+    numbered = {known[place]: number for number, place in enumerate(shuffled.tolist())}
+    splitter = StratifiedGroupKFold(n_splits=groups)
     with warnings.catch_warnings():
         # It warns of strata smaller than the number of groups; the rule that matters is checked on the classes.
         warnings.simplefilter("ignore", UserWarning)
-        folds = list(splitter.split(np.zeros(len(strata)), strata, homes))
+        folds = list(splitter.split(strata, strata, [numbered[subject] for subject in homes]))
     return Partition(tuple(tuple(sorted({homes[row] for row in test})) for _, test in folds))
 
 

@@ -201,7 +201,8 @@ class _Walk:
         names: tuple[Primitive, ...] = (*offers, *(("none",) if slot.shape == "optional" else ()))
         if given is not None and given.name not in offers:
             self.problems.append(self._refusal(where, slot, given.name, facts, kind))
-            return given, kind
+            maps = self.space.registry.get(slot.axis, given.name).maps  # as if it stood, to say nothing twice
+            return given, maps.get(kind, kind) if kind is not None else None
         if not names:
             rule = f"no {slot.axis} of this space fits the data"
             have = ", ".join(sorted(facts)) or "nothing"

@@ -16,6 +16,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from mernas import load_data
 from mernas.space.genotype import instantiate, parse_genotype
 from mernas.space.registry import REGISTRY
 from mernas.space.restriction import load_space
@@ -96,6 +97,12 @@ def test_component_of_the_guide_is_short_registers_and_builds(tmp_path: Path, mo
     assert module(torch.zeros(3, 1, 28, 20)).shape == (3, *shape) == (3, 8, 28, 20)
     # By hand: 1x1 kernels 4, their batch norm 2 * 4, depthwise 3x3 kernels and biases 4 * (9 + 1).
     assert sum(parameter.numel() for parameter in module.parameters()) == 4 + 8 + 40
+
+
+def test_pipeline_of_the_readme_lies_in_the_full_space_of_the_data_that_it_names() -> None:
+    importlib.import_module("mernas.components")
+    (text,) = code_blocks("../README.md", "yaml")
+    assert parse_genotype(text) in load_space("full", load_data("synthetic").provides)
 
 
 def test_file_of_the_space_guide_narrows_as_the_guide_says(tmp_path: Path) -> None:

@@ -1,0 +1,1 @@
+"""Network blocks, map to map (survey section 5.1)."""

@@ -1,0 +1,1 @@
+"""Classical classifiers on flattened maps: the baselines (survey section 6)."""

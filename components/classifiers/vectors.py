@@ -7,7 +7,7 @@ from contextlib import AbstractContextManager
 
 import numpy as np
 from numpy.typing import NDArray
-from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]  # ships no types
+from threadpoolctl import threadpool_limits
 from torch import Tensor
 
 from mernas.components.contracts import NotFiniteError

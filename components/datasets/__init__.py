@@ -1,0 +1,1 @@
+"""Clips, annotations, and the datasets that give them (survey section 2)."""

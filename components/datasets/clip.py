@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from types import MappingProxyType
 from typing import Protocol
 
 import numpy as np
@@ -47,7 +46,7 @@ class Clip:
     subject: str
     fingerprint: str
     frames: Frames | None = None
-    given: Mapping[str, GivenMap] = field(default_factory=lambda: MappingProxyType({}))
+    given: Mapping[str, GivenMap] = field(default_factory=dict)
     fps: float | None = None
     onset: int | None = None
     apex: int | None = None

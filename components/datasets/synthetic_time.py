@@ -10,6 +10,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 Map = NDArray[np.float32]
+SHIFT=.05
+TURN=.06
+ZOOM=.05
 
 
 @dataclass(frozen=True)
@@ -95,10 +98,10 @@ def draw_head(generator: np.random.Generator, motion: float) -> Head:
         motion: Largest shift from the pose in face units, and largest turn from it in radians.
     """
     return Head(
-        shift_x=float(generator.uniform(-0.05, 0.05)),
-        shift_y=float(generator.uniform(-0.05, 0.05)),
-        turn=float(generator.uniform(-0.06, 0.06)),
-        zoom=float(generator.uniform(0.95, 1.05)),
+        shift_x=float(generator.uniform(-SHIFT, SHIFT)),
+        shift_y=float(generator.uniform(-SHIFT, SHIFT)),
+        turn=float(generator.uniform(-TURN, TURN)),
+        zoom=float(generator.uniform(1-ZOOM, 1+ZOOM)),
         swings=(draw_swing(generator, motion), draw_swing(generator, motion), draw_swing(generator, motion)),
     )
 

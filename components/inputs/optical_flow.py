@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar, Protocol
-
 import numpy as np
 from numpy.typing import NDArray
 
@@ -14,12 +12,6 @@ from mernas.components.inputs.apex_frame import resized
 from mernas.space.parameters import choice, integer, one
 from mernas.space.registry import register
 from mernas.space.taxonomy import CLIP, IMAGE, MIRRORABLE, TRUE_FLOW
-
-
-class ZeroedEstimator(FlowEstimator, Protocol):
-    """A flow estimator that says whether its zero means "nothing moved"."""
-
-    zero_is_known: ClassVar[bool]
 
 
 @register(
@@ -47,7 +39,7 @@ class OpticalFlow:
         (('u', 'v'), (2, 28, 28))
     """
 
-    estimator: ZeroedEstimator = one("flow_estimator", default="farneback", doc="where the flow comes from")
+    estimator: FlowEstimator = one("flow_estimator", default="farneback", doc="where the flow comes from")
     quantities: str = choice(
         "u+v", "u+v+strain", "strain", default="u+v+strain", doc="what the channels of the map hold"
     )

@@ -1,0 +1,1 @@
+"""Losses (survey section 5.4)."""

@@ -1,0 +1,1 @@
+"""Pre-processing: normalisation and augmentation (survey section 4.1)."""

@@ -1,0 +1,1 @@
+"""Readouts, fusion, heads and tasks, and the network that they make (survey section 5.2)."""

@@ -1,0 +1,1 @@
+"""Training strategies, optimisers and learning-rate schedules (survey section 5.3)."""

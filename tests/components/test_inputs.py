@@ -30,6 +30,9 @@ def grid(height: int, width: int) -> tuple[Any, Any]:
     return x, y
 
 
+SIGN = np.array([-1, 1], dtype=np.float32)[:, None, None]  # u turns in a mirror, v does not
+
+
 def field(u: Any, v: Any) -> Field:
     return np.stack(np.broadcast_arrays(u, v)).astype(np.float32)
 
@@ -56,7 +59,7 @@ def texture(x: Any, y: Any) -> NDArray[np.uint8]:
     for _ in range(40):
         angle, wavelength, phase = random.uniform(0, 2 * np.pi, 3) * (1, 0, 1) + (0, random.uniform(7, 30), 0)
         total = total + np.cos(2 * np.pi * (x * np.cos(angle) + y * np.sin(angle)) / wavelength + phase)
-    return np.clip(128 + 12 * np.asarray(total), 0, 255).round().astype(np.uint8)
+    return np.asarray(np.clip(128 + 12 * np.asarray(total), 0, 255).round(), dtype=np.uint8)
 
 
 def moved_pair(u: float, v: float, size: int = 96) -> NDArray[np.uint8]:
@@ -94,7 +97,7 @@ def test_strain_is_the_frobenius_norm_of_the_symmetric_gradient_by_central_diffe
         height, width = plane.shape
         ahead = min(row + down, height - 1), min(column + right, width - 1)
         behind = max(row - down, 0), max(column - right, 0)
-        return float(plane[ahead] - plane[behind]) / (ahead[0] - behind[0] + ahead[1] - behind[1])
+        return float(plane[ahead] - plane[behind]) / float(ahead[0] - behind[0] + ahead[1] - behind[1])
 
     for row, column in product(range(6), range(8)):
         gradient = np.array([[difference(plane, row, column, *step) for step in ((0, 1), (1, 0))] for plane in flow])
@@ -104,7 +107,7 @@ def test_strain_is_the_frobenius_norm_of_the_symmetric_gradient_by_central_diffe
 
 def test_strain_is_the_same_in_a_mirror() -> None:
     flow = np.random.default_rng(2).normal(size=(2, 10, 9)).astype(np.float32)
-    mirrored = flow[:, :, ::-1] * np.float32([-1, 1])[:, None, None]
+    mirrored = flow[:, :, ::-1] * SIGN
     assert np.allclose(optical_strain(mirrored), optical_strain(flow)[:, ::-1])
 
 
@@ -171,13 +174,12 @@ def test_farneback_gives_the_same_bits_on_one_and_on_two_threads() -> None:
 
 
 def test_the_window_and_the_levels_of_farneback_matter() -> None:
-    shown = clip(frames=moved_pair(9.0, 0.0, 160), onset=0, apex=1)
+    def error(u: float, window: int, levels: int) -> float:
+        shown = clip(frames=moved_pair(u, 0.0, 160), onset=0, apex=1)
+        return float(np.abs(Farneback(window=window, levels=levels).flow(shown)[0][INNER] - u).mean())
 
-    def error(window: int, levels: int) -> float:
-        return float(np.abs(Farneback(window=window, levels=levels).flow(shown)[0][INNER] - 9.0).mean())
-
-    assert error(9, 2) < 0.5 * error(9, 1)
-    assert error(21, 1) < 0.5 * error(9, 1)
+    assert error(2.5, window=21, levels=1) < 0.5 * error(2.5, window=9, levels=1)
+    assert error(9.0, window=9, levels=2) < 0.5 * error(9.0, window=9, levels=1)
 
 
 @pytest.mark.parametrize("estimator", [Farneback(), GivenFlow()])
@@ -189,8 +191,10 @@ def test_an_estimator_fits_its_protocol(estimator: FlowEstimator) -> None:
         given={"flow": lambda: np.ones((2, 28, 28), np.float32), "strain": lambda: np.ones((28, 28), np.float32)},
     )
     flow = estimator.flow(frames)
-    assert (flow.shape, flow.dtype) == ((2, 28, 28), np.float32)
-    assert (estimator.strain(frames, flow).shape, estimator.strain(frames, flow).dtype) == ((28, 28), np.float32)
+    strain = estimator.strain(frames, flow)
+    assert flow.shape == (2, 28, 28)
+    assert strain.shape == (28, 28)
+    assert flow.dtype == strain.dtype == np.float32
 
 
 @pytest.mark.parametrize(
@@ -233,7 +237,7 @@ def overlap(new: int, old: int) -> NDArray[np.float64]:
     """Return the shares (new, old) that old pixels have in the area of new ones."""
     edges = np.arange(new + 1) * old / new
     share = np.minimum(edges[1:, None], np.arange(1, old + 1)) - np.maximum(edges[:-1, None], np.arange(old))
-    return np.maximum(share, 0) * new / old
+    return np.asarray(np.maximum(share, 0) * new / old)
 
 
 @pytest.mark.parametrize(("height", "width"), [(56, 56), (42, 40), (100, 33), (28, 77)])
@@ -250,7 +254,7 @@ def test_growing_interpolates_linearly() -> None:
 
 
 def test_a_side_that_shrinks_is_averaged_even_if_the_other_grows() -> None:
-    stripes = np.tile(np.float32([0, 1, 0, 1]), (1, 20, 28))  # 20 x 112, finer than 28 columns can show
+    stripes = np.tile(np.array([0, 1, 0, 1], np.float32), (1, 20, 28))  # 20 x 112, finer than 28 columns can show
     assert np.allclose(resized(stripes, 28), 0.5)
 
 
@@ -279,7 +283,7 @@ def test_resizing_leaves_vectors_in_pixels_of_the_given_frames() -> None:
     shown = given_clip(field(np.full((70, 56), 2.5), np.full((70, 56), -1.0)), np.full((70, 56), 0.25, np.float32))
     for size in (14, 28, 112):
         maps = OpticalFlow(estimator=GivenFlow(), size=size).prepare(shown)
-        assert np.allclose(maps, np.float32([2.5, -1.0, 0.25])[:, None, None])
+        assert np.allclose(maps, np.array([2.5, -1.0, 0.25])[:, None, None])
 
 
 def test_strain_is_computed_before_the_map_shrinks() -> None:
@@ -301,18 +305,17 @@ def test_centring_makes_the_median_of_every_channel_zero_after_resizing() -> Non
 def stretched(flow: Field) -> Field:
     """Stretch every channel to 0..255 by itself, as the release does."""
     low, high = flow.min(axis=(1, 2), keepdims=True), flow.max(axis=(1, 2), keepdims=True)
-    return (flow - low) / (high - low) * 255
+    return np.asarray((flow - low) / (high - low) * 255, dtype=np.float32)
 
 
 def test_only_centring_lets_stretched_flow_be_mirrored() -> None:
     flow = np.random.default_rng(6).gamma(1, size=(2, 28, 28)).astype(np.float32)
-    sign = np.float32([-1, 1])[:, None, None]
     strain = np.zeros((28, 28), np.float32)
     seen = given_clip(stretched(flow), strain)
-    seen_in_a_mirror = given_clip(stretched(sign * flow[:, :, ::-1]), strain)
+    seen_in_a_mirror = given_clip(stretched(SIGN * flow[:, :, ::-1]), strain)
     for centre, alike in (("median", True), ("none", False)):
         component = OpticalFlow(estimator=GivenFlow(), quantities="u+v", centre=centre)
-        mirrored = sign * component.prepare(seen)[:, :, ::-1]
+        mirrored = SIGN * component.prepare(seen)[:, :, ::-1]
         assert np.allclose(mirrored, component.prepare(seen_in_a_mirror), atol=1e-3) == alike
 
 

@@ -1,0 +1,166 @@
+"""A user's mistake: one message each, all at once, with the nearest known names."""
+
+from __future__ import annotations
+
+import pickle
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+import mernas.components  # noqa: F401
+from mernas.space.errors import MernasError, Problem, SpaceError, UnavailableError, UnknownNameError
+from mernas.space.genotype import from_complete, parse_genotype
+from mernas.space.parameters import choice, integer
+from mernas.space.presets import load_preset
+from mernas.space.registry import Registry, register
+from mernas.space.restriction import load_space
+from mernas.space.taxonomy import APEX, FRAMES, GIVEN_FLOW, GIVEN_STRAIN, ONSET
+from mernas.space.yaml_text import load_yaml
+
+MAPS = frozenset({GIVEN_FLOW, GIVEN_STRAIN})
+REST = "tasks: [{emotion: {head: linear}}]\nloss: cross_entropy\n"
+
+
+def messages(error: pytest.ExceptionInfo[MernasError]) -> list[str]:
+    return [str(problem) for problem in error.value.problems]
+
+
+def test_all_mistakes_of_a_genotype_are_told_at_once_with_the_nearest_names() -> None:
+    text = """
+    streams: [{input: {optical_flwo: {}}, backbone: [{convolutoin: {}}, {residual: {widht: 3}}]}]
+    tasks: [{emotion: {head: {mlp: {hidden: 1}}}}]
+    loss: cross_entropi
+    """
+    with pytest.raises(SpaceError) as error:
+        parse_genotype(text, "mine.yaml")
+    told = "\n".join(messages(error))
+    assert len(messages(error)) == 5
+    for name in ('"optical_flow"', '"convolution"', '"width"', '"cross_entropy"', "[8, 256]"):
+        assert name in told
+    assert all(message.startswith("mine.yaml") for message in messages(error))
+
+
+def test_a_missing_part_is_named_with_what_could_stand_there() -> None:
+    with pytest.raises(SpaceError) as error:
+        parse_genotype(f"streams: [{{backbone: [residual]}}]\n{REST}")
+    (message,) = messages(error)
+    assert "an input is missing" in message.replace("a input", "an input")
+    assert "apex_frame, optical_flow" in message
+
+
+def test_yaml_that_is_none_is_told_with_its_place() -> None:
+    with pytest.raises(SpaceError, match="line 3, column 1"):
+        load_yaml("a: 1\nb: [1, 2\n", "broken.yaml")
+
+
+def test_yaml_cannot_run_code() -> None:
+    with pytest.raises(SpaceError):
+        load_yaml("!!python/object/apply:os.system ['true']", "evil.yaml")
+
+
+def test_yaml_is_of_version_1_2() -> None:
+    assert load_yaml("{a: 1e-3, b: off, c: 012, d: yes}") == {"a": 0.001, "b": "off", "c": 12, "d": "yes"}
+
+
+def test_a_repeated_key_is_refused() -> None:
+    with pytest.raises(SpaceError):
+        load_yaml("{a: 1, a: 2}")
+
+
+def test_all_mistakes_of_a_space_file_are_told_at_once(tmp_path: Path) -> None:
+    path = tmp_path / "space.yaml"
+    path.write_text(
+        "extends: full\nkeep: {inputt: [optical_flow], block: [residul]}\ndorp: {}\n"
+        "set:\n  training.scratch: {epochs: {low: 1, high: 5000}, epoch: 3}\n  block.convolution: {kernel: 4}\n"
+    )
+    with pytest.raises(SpaceError) as error:
+        load_space(path, MAPS)
+    told = "\n".join(messages(error))
+    assert len(messages(error)) == 6
+    for name in ('"input"', '"residual"', '"drop"', '"epochs"', "never widens", "one of 1, 3, 5, 7"):
+        assert name in told
+
+
+def test_a_space_file_that_leaves_nothing_says_so(tmp_path: Path) -> None:
+    path = tmp_path / "space.yaml"
+    path.write_text("drop: {loss: [cross_entropy]}\n")
+    with pytest.raises(SpaceError, match="leaves no component"):
+        load_space(path, MAPS)
+
+
+def test_space_files_extend_each_other_and_not_themselves(tmp_path: Path) -> None:
+    (tmp_path / "a.yaml").write_text("extends: full\nset: {training.scratch: {epochs: {low: 3, high: 9}}}\n")
+    (tmp_path / "b.yaml").write_text("extends: a.yaml\nset: {training.scratch: {epochs: {high: 5}}}\n")
+    space = load_space(tmp_path / "b.yaml", MAPS)
+    low_high = space.limits[("training", "scratch", "epochs")]
+    assert (low_high.low, low_high.high) == (3, 5)  # type: ignore[union-attr]
+    (tmp_path / "c.yaml").write_text("extends: c.yaml\n")
+    with pytest.raises(SpaceError, match="extends itself"):
+        load_space(tmp_path / "c.yaml", MAPS)
+
+
+def test_what_the_data_cannot_give_is_called_unavailable_with_its_need() -> None:
+    space = load_space("full", MAPS)
+    genotype = parse_genotype(f"streams: [{{input: apex_frame, backbone: [residual]}}]\n{REST}")
+    (problem,) = space.problems(genotype)
+    assert "unavailable: needs" in str(problem)
+    assert "frames" in str(problem)
+
+
+def test_flip_is_offered_only_where_the_zero_of_the_flow_is_known() -> None:
+    flow = "{{input: {{optical_flow: {{estimator: {}, centre: {}}}}}, backbone: [residual]}}"
+    rest = f"{REST}augmentation: [flip]\n"
+    given = load_space("full", MAPS)
+    stretched = parse_genotype(f"streams: [{flow.format('given', 'none')}]\n{rest}")
+    centred = parse_genotype(f"streams: [{flow.format('given', 'median')}]\n{rest}")
+    measured = parse_genotype(f"streams: [{flow.format('farneback', 'none')}]\n{rest}")
+    assert len(given.problems(stretched)) == 1
+    assert given.problems(centred) == []
+    assert load_space("full", frozenset({FRAMES, ONSET, APEX})).problems(measured) == []
+
+
+def test_another_version_of_a_component_is_refused_by_name() -> None:
+    complete = load_preset("ststnet").genotype.complete()
+    complete[2]["training"][1] = 99
+    with pytest.raises(SpaceError, match='training "scratch".*version 99'):
+        from_complete(complete)
+
+
+def test_an_unknown_preset_is_answered_with_the_nearest() -> None:
+    with pytest.raises(UnknownNameError, match="ststnet"):
+        load_preset("ststnt")
+
+
+def test_a_registry_refuses_duplicates_and_faulty_declarations() -> None:
+    registry = Registry()
+
+    @register("head", "one", registry=registry)
+    @dataclass(frozen=True)
+    class One:
+        """A head."""
+
+        width: int = integer(1, 4, default=2)
+
+    with pytest.raises(SpaceError, match="registered already"):
+        register("head", "one", registry=registry)(One)
+    with pytest.raises(SpaceError) as error:
+
+        @register("heed", "a.b", needs={"framez"}, registry=registry)
+        @dataclass(frozen=True)
+        class Faulty:
+            """Wrong in many ways."""
+
+            width: int = integer(4, 1, default=2)
+            shape: str = choice("a", default="b")
+
+    told = "\n".join(messages(error))
+    for part in ('"head"', '"."', '"frames"', "low <= high", "one of a"):
+        assert part in told
+
+
+def test_errors_travel_between_processes() -> None:
+    error = UnavailableError([Problem("a", "b", "c", "d"), "e"])
+    again = pickle.loads(pickle.dumps(error))
+    assert str(again) == str(error)
+    assert isinstance(again, RuntimeError)
