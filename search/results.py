@@ -15,7 +15,7 @@ import numpy as np
 import pandas as pd
 
 from mernas.evaluation.bootstrap import Resamples, draw_resamples, interval
-from mernas.evaluation.metrics import score, score_parts
+from mernas.evaluation.metrics import MISSING, score, score_parts
 from mernas.search.choosing import Chosen, Row, outer_predictions
 from mernas.search.ledger import ACCEPTED, Ledger
 from mernas.search.plan import FINAL, Plan
@@ -107,7 +107,7 @@ def _figures(plan: Plan, record: Record, row: Row, drawn: Resamples) -> dict[str
         "ci_low": low,
         "ci_high": high,
         "nested_uar": scores.uar,
-        "failed": scores.failed,
+        "failed": len({plan.book.subjects[place] for place in np.flatnonzero(predictions == MISSING)}),
         "genotype": row.final.genotype,
     }
 

@@ -23,7 +23,7 @@ set:
   stream.stream: {backbone: 1}
   block.convolution: {width: {low: 2, high: 8}, kernel: 3}
   block.residual: {width: {low: 2, high: 8}}
-  readout.average: {grid: [1, 2]}
+  readout.average: {grid: {low: 1, high: 2}}
 """
 
 REAL_DATA = Path(__file__).resolve().parents[1].parent / "shared" / "data" / "megc2019_flow" / "norm_u_v_os"
@@ -44,7 +44,7 @@ def make_toy(
     rows, made = [], []
     for subject in range(subjects):
         for clip in range(clips):
-            made.append(f"toy{subject % 2}/s{subject:02d}/c{clip:02d}")
+            made.append(f"toy{subject % 2}/subject{subject:02d}/clip{clip:02d}")
     made.sort()
     if labels is None:
         labels = np.array([(place + place // clips) % 3 for place in range(len(made))])
@@ -53,7 +53,7 @@ def make_toy(
         maps = generator.normal(size=(3, 14, 14)).astype(np.float32)
         top, left = [(0, 0), (0, 7), (7, 3)][int(label)]
         maps[:, top : top + 7, left : left + 7] += signal
-        result.append(toy_clip(key, maps))
+        result.append(make_clip(key, maps))
         rows.append(classes[int(label)])
     return Dataset(
         name="toy",
@@ -65,7 +65,8 @@ def make_toy(
     )
 
 
-def toy_clip(key: str, maps: np.ndarray) -> Clip:
+def make_clip(key: str, maps: np.ndarray) -> Clip:
+    """A clip that ships the given u, v and strain."""
     dataset, subject, _ = key.split("/")
     flow, strain = maps[:2].copy(), maps[2].copy()
     return Clip(
@@ -80,6 +81,11 @@ def toy_clip(key: str, maps: np.ndarray) -> Clip:
 @pytest.fixture(scope="session")
 def toy() -> Callable[..., Dataset]:
     return make_toy
+
+
+@pytest.fixture(scope="session")
+def toy_clip() -> Callable[[str, np.ndarray], Clip]:
+    return make_clip
 
 
 @pytest.fixture(scope="session")

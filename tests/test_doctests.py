@@ -16,11 +16,10 @@ from pathlib import Path
 import pytest
 import torch
 
-from mernas import load_data
 from mernas.space.genotype import instantiate, parse_genotype
 from mernas.space.registry import REGISTRY
 from mernas.space.restriction import load_space
-from mernas.space.taxonomy import CAPABILITIES, GIVEN_FLOW, GIVEN_STRAIN
+from mernas.space.taxonomy import APEX, CAPABILITIES, FRAMES, GIVEN_FLOW, GIVEN_STRAIN, ONSET
 
 DOCS = Path(__file__).resolve().parents[1] / "docs"
 SUB_PACKAGES = ("space", "components", "evaluation", "search")
@@ -99,10 +98,10 @@ def test_component_of_the_guide_is_short_registers_and_builds(tmp_path: Path, mo
     assert sum(parameter.numel() for parameter in module.parameters()) == 4 + 8 + 40
 
 
-def test_pipeline_of_the_readme_lies_in_the_full_space_of_the_data_that_it_names() -> None:
+def test_pipeline_of_the_readme_lies_in_the_full_space_of_clips_with_frames() -> None:
     importlib.import_module("mernas.components")
     (text,) = code_blocks("../README.md", "yaml")
-    assert parse_genotype(text) in load_space("full", load_data("synthetic").provides)
+    assert parse_genotype(text) in load_space("full", frozenset({FRAMES, ONSET, APEX}))
 
 
 def test_file_of_the_space_guide_narrows_as_the_guide_says(tmp_path: Path) -> None:
@@ -115,7 +114,7 @@ def test_file_of_the_space_guide_narrows_as_the_guide_says(tmp_path: Path) -> No
     flow = REGISTRY.get("input", "optical_flow")
     assert str(space.domain(flow, "size")) in ("one of 28", "a whole number in [28, 28]")
     assert str(space.domain(flow, "centre")) == "one of none, median"
-    assert str(space.domain(REGISTRY.get("training", "scratch"), "epochs")) == "a whole number in [5, 20]"
+    assert str(space.domain(REGISTRY.get("training", "scratch"), "epochs")) == "a whole number in [10, 20]"
     assert space.domain(REGISTRY.get("stream", "stream"), "backbone").count.high == 2
 
 

@@ -1,4 +1,4 @@
-"""The embedded synthetic dataset: made-up faces that show made-up micro-expressions, with their true optical flow."""
+"""The embedded dataset: faces of made-up people with made-up micro-expressions, whose true optical flow is known."""
 
 from __future__ import annotations
 
@@ -8,53 +8,48 @@ import numpy as np
 import pandas as pd
 
 from mernas.components.datasets.clip import Clip, Dataset, content_hash
-from mernas.components.datasets.synthetic_face import Face, draw_face
+from mernas.components.datasets.synthetic_expressions import CLASSES, deal_emotions, draw_activities, draw_resting
+from mernas.components.datasets.synthetic_face import draw_face
 from mernas.components.datasets.synthetic_frames import SyntheticFrames
-from mernas.components.datasets.synthetic_muscles import ACTION_UNITS, Activity, Field, field_of, scaled
+from mernas.components.datasets.synthetic_muscles import field_of, scaled
 from mernas.components.datasets.synthetic_time import draw_head, draw_swing, draw_timeline
 from mernas.space.errors import Problem, SpaceError, raise_all
 from mernas.space.parameters import KEY, integer, real
 from mernas.space.registry import register
-from mernas.space.taxonomy import ACTION_UNITS as ACTION_UNIT_LABELS
-from mernas.space.taxonomy import APEX, FRAMES, OFFSET, ONSET, TRUE_FLOW
+from mernas.space.taxonomy import ACTION_UNITS, APEX, FRAMES, OFFSET, ONSET, TRUE_FLOW
 
-CLASSES = ("negative", "positive", "surprise")
-
-
-@dataclass(frozen=True)
-class Expression:
-    """The action units of a class: those that always act, and those that may, with their probabilities."""
-
-    always: tuple[str, ...]
-    sometimes: dict[str, float]
-
-
-EXPRESSIONS: dict[str, Expression] = {
-    "negative": Expression(("4",), {"9": 0.5, "15": 0.5}),
-    "positive": Expression(("12",), {"6": 0.6, "25": 0.2}),
-    "surprise": Expression(("1", "2"), {"25": 0.5, "26": 0.4}),
-}
-LOW = 0.3
-SLOW = 0.3
-SHIGH = 0.9
-STRAY = 0.5
-BLINK = 0.2
-RESTING = 1.0
+# Each random stream is seeded by (seed, subject, its number, ...): nobody depends on how many others there are.
+PERSON, SKIN, DEAL, CLIP, NOISE = range(5)
 
 
 @register("dataset", "synthetic", section="2", source="mernas")
 @dataclass(frozen=True)
 class Synthetic:
-    """Made-up faces that show made-up micro-expressions, with their true optical flow."""
+    """Made-up faces with made-up micro-expressions of three classes, whose true optical flow is known.
 
-    subjects: int = integer(2, 99, default=18, doc="people")
+    The classes (negative, positive, surprise) differ in which action units move, not in what the face looks like:
+    people differ far more in shape, skin, light and resting expression than a micro-expression changes. Half of the
+    clips also show an action unit of another class. `clip.frames` is a `SyntheticFrames`; its `true_flow(a, b)` is the
+    flow between any two frames. The annotations hold the class (`emotion`) and the `action_units`, e.g. "1+2+25".
+
+    Raises:
+        SpaceError: If a value lies outside its range.
+
+    Example:
+        >>> data = Synthetic(subjects=2, clips=3).load()
+        >>> clip = data.clips[0]
+        >>> clip.key, clip.frames[clip.apex].shape, clip.frames.true_flow(clip.onset, clip.apex).shape
+        ('synthetic/s01/c01', (64, 64), (2, 64, 64))
+    """
+
+    subjects: int = integer(1, 99, default=18, doc="how many people")
     clips: int = integer(1, 99, default=9, doc="clips of each person")
     size: int = integer(48, 128, default=64, doc="pixels along each side of a frame")
     fps: int = integer(25, 500, default=100, doc="frames per second")
-    intensity: float = real(0.005, 0.04, default=0.02, doc="largest displacement of the face, relative to the size")
-    noise: float = real(0.0, 10.0, default=2.0, doc="sensor noise, in grey levels")
-    head_motion: float = real(0.0, 0.03, default=0.01, doc="largest shift of the head, relative to the size")
-    light_drift: float = real(0.0, 0.2, default=0.03, doc="largest change of brightness within a clip, relative")
+    intensity: float = real(0.002, 0.04, default=0.012, doc="largest displacement of the skin, relative to the size")
+    head_motion: float = real(0.0, 0.03, default=0.015, doc="largest shift of the head, relative to the size")
+    light_drift: float = real(0.0, 0.2, default=0.03, doc="largest change of the light, relative to its brightness")
+    noise: float = real(0.0, 10.0, default=3.0, doc="noise of the sensor, in grey levels")
     seed: int = integer(0, 2**31 - 1, default=0, doc="another seed makes other people")
 
     def __post_init__(self) -> None:
@@ -66,55 +61,71 @@ class Synthetic:
         raise_all(SpaceError, problems)
 
     def load(self) -> Dataset:
-        clips, rows = [], []
+        """Return the dataset. Nothing is read; its frames are rendered once here, for the fingerprints of the clips."""
+        clips: list[Clip] = []
+        annotations: list[dict[str, str]] = []
         for subject in range(1, self.subjects + 1):
-            face = draw_face(np.random.default_rng((self.seed, subject, 0)))
-            expressivity = float(np.random.default_rng((self.seed, subject, 1)).uniform(0.7, 1.0))
-            light = np.random.default_rng((self.seed, subject, 2)).uniform(-0.8, 0.8, 2)
-            for number, emotion in enumerate(self._emotions(subject), start=1):
-                key = f"synthetic/s{subject:02}/c{number:02}"
-                frames, units = self._frames(subject, number, face, emotion, expressivity, light)
-                fp = _fp(frames)
-                t = frames.timeline
-                clips.append(Clip(key, "synthetic", f"synthetic/s{subject:02}", fp, frames, fps=float(self.fps),
-                    onset=t.onset, apex=t.apex, offset=t.offset))
-                rows.append({"emotion": emotion, "action_units": units})
-        return Dataset("synthetic", tuple(clips), pd.DataFrame(rows, index=[c.key for c in clips]), CLASSES,
-            frozenset({FRAMES, ONSET, APEX, OFFSET, TRUE_FLOW, ACTION_UNIT_LABELS}), "made up by mernas; no person; free to use")
+            emotions = deal_emotions(self._generator(subject, DEAL), self.clips)
+            for number, emotion in enumerate(emotions, start=1):
+                frames, units = self._record(subject, number, emotion)
+                clips.append(_clip(f"synthetic/s{subject:02}", number, frames))
+                annotations.append({"emotion": emotion, "action_units": units})
+        return Dataset(
+            name="synthetic",
+            clips=tuple(clips),
+            annotations=pd.DataFrame(annotations, index=[clip.key for clip in clips]),
+            classes=CLASSES,
+            provides=frozenset({FRAMES, ONSET, APEX, OFFSET, TRUE_FLOW, ACTION_UNITS}),
+            licence="made up by mernas: shows no person and is free for any use",
+        )
 
-    def _emotions(self, subject):
-        g = np.random.default_rng((self.seed, subject, 3))
-        deck = [CLASSES[i % 3] for i in range(self.clips)]
-        deck = [str(g.choice(CLASSES)) if g.random() < 0.4 else c for c in deck]
-        return [deck[i] for i in g.permutation(len(deck))]
+    def _generator(self, subject: int, *stream: int) -> np.random.Generator:
+        return np.random.default_rng((self.seed, subject, *stream))
 
-    def _frames(self, subject, number, face, emotion, expressivity, light):
-        g = np.random.default_rng((self.seed, subject, 4, number))
-        strength = 2 * self.intensity * expressivity * g.uniform(LOW, 1.0)
-        expr = EXPRESSIONS[emotion]
-        lean = 0
-        acts = {}
-        def act(u, low, high):
-            s = g.uniform(low, high)
-            weak = s * g.uniform(0.5, 1)
-            l, r = (s, weak) if g.random() < .5 else (weak, s)
-            acts[u] = Activity(float(l), float(r))
-        for u in expr.always: act(u, .7, 1)
-        for u, p in expr.sometimes.items():
-            if g.random() < p: act(u, .4, 1)
-        if g.random() < STRAY:
-            others = [u for e in CLASSES if e != emotion for u in EXPRESSIONS[e].always]
-            act(str(g.choice([u for u in others if u not in acts])), SLOW, SHIGH)
-        if g.random() < BLINK: act("45", .3, .9)
-        resting = {u: Activity(*(float(v) for v in g.normal(0, 1, 2)*.5 + g.normal(0,1))) for u in ACTION_UNITS}
-        rest = scaled(field_of(face, resting), RESTING * 2 * self.intensity) if RESTING else ()
-        fr = SyntheticFrames(face, (self.seed, subject, 5), rest, scaled(field_of(face, acts), strength),
-            draw_timeline(g, self.fps), draw_head(g, 2*self.head_motion),
-            tuple(float(v) for v in light + g.uniform(-.25,.25,2)),
-            (draw_swing(g, self.light_drift), draw_swing(g, self.light_drift)),
-            self.noise, (self.seed, subject, 6, number), self.size, float(self.fps))
-        return fr, "+".join(sorted(acts, key=int))
+    def _record(self, subject: int, number: int, emotion: str) -> tuple[SyntheticFrames, str]:
+        """Return the frames of one clip and its action units as text."""
+        person = self._generator(subject, PERSON)
+        face = draw_face(person)
+        expressivity = person.uniform(0.7, 1.0)
+        light = person.uniform(-0.8, 0.8, size=2)
+
+        take = self._generator(subject, CLIP, number)
+        activities = draw_activities(take, emotion)
+        largest = 2 * self.intensity  # the frame is two face units wide
+        resting = draw_resting(take, face, largest)
+        head = draw_head(take, 2 * self.head_motion)
+        strength = largest * expressivity * take.uniform(0.25, 1.0) / head.pose.zoom
+        light_x, light_y = (light + take.uniform(-0.25, 0.25, size=2)).tolist()
+        frames = SyntheticFrames(
+            face=face,
+            skin_seed=(self.seed, subject, SKIN),
+            resting=resting,
+            expression=scaled(field_of(face, activities), strength),
+            timeline=draw_timeline(take, self.fps),
+            head=head,
+            light=(light_x, light_y),
+            drift=(draw_swing(take, self.light_drift), draw_swing(take, self.light_drift)),
+            noise=self.noise,
+            noise_seed=(self.seed, subject, NOISE, number),
+            size=self.size,
+            fps=float(self.fps),
+        )
+        return frames, "+".join(sorted(activities, key=int))
 
 
-def _fp(frames):
-    return content_hash([frame.tobytes() for frame in frames])
+def _clip(subject: str, number: int, frames: SyntheticFrames) -> Clip:
+    return Clip(
+        key=f"{subject}/c{number:02}",
+        dataset="synthetic",
+        subject=subject,
+        fingerprint=_fingerprint(frames),
+        frames=frames,
+        fps=frames.fps,
+        onset=frames.timeline.onset,
+        apex=frames.timeline.apex,
+        offset=frames.timeline.offset,
+    )
+
+
+def _fingerprint(frames: SyntheticFrames) -> str:
+    return content_hash([frames[frame].tobytes() for frame in range(len(frames))])

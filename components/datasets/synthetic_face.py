@@ -13,8 +13,8 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-CANVAS = 320
-"""Pixels of the canvas along each side; more than twice as fine as the largest frame."""
+CANVAS = 256
+"""Pixels of the canvas along each side: finer than the largest frame."""
 
 EXTENT = 1.2
 """The canvas spans [-EXTENT, EXTENT] in face units, so that a moving head never shows its edge."""
@@ -22,7 +22,8 @@ EXTENT = 1.2
 DENSITY = CANVAS / (2 * EXTENT)
 """Canvas pixels per face unit."""
 
-Map = NDArray[np.float32]
+Points = NDArray[np.floating[Any]]
+"""Coordinates of points in face units, one array for x and one for y, or something that has a value at each point."""
 
 
 def _range(low: float, high: float) -> Any:
@@ -77,12 +78,12 @@ def draw_face(generator: np.random.Generator) -> Face:
     return Face(**{item.name: float(generator.uniform(*item.metadata["range"])) for item in fields(Face)})
 
 
-def canvas_axis() -> Map:
+def canvas_axis() -> NDArray[np.float32]:
     """Return the face coordinate of the canvas pixels along one side, (CANVAS,)."""
     return ((np.arange(CANVAS, dtype=np.float32) + 0.5) / DENSITY - EXTENT).astype(np.float32)
 
 
-def paint(face: Face, generator: np.random.Generator) -> Map:
+def paint(face: Face, generator: np.random.Generator) -> NDArray[np.float32]:
     """Return the face without light or expression as grey levels (CANVAS, CANVAS), about 0 to 255.
 
     Args:
@@ -94,7 +95,7 @@ def paint(face: Face, generator: np.random.Generator) -> Map:
     grain = _grain(generator)
     skin = face.skin_tone * (1 + face.freckles * grain)
     hair = face.hair_tone * (1 + 0.25 * _grain(generator, (0.02, 0.06)))
-    image = 70 * (1 + 0.15 * _grain(generator, (0.10, 0.20)))
+    image: Points = 70 * (1 + 0.15 * _grain(generator, (0.10, 0.20)))
 
     outline = side / (face.half_width * (1 - face.jaw * np.clip(y, 0, None) ** 2))
     inside = 1 - np.hypot(outline, y / face.half_height)  # positive within the face
@@ -113,14 +114,14 @@ def paint(face: Face, generator: np.random.Generator) -> Map:
     across = (side - face.eye_x) / face.eye_half_width
     lid = 1 - across**2  # from 1 in the middle of the eye to 0 at its corners
     within = face.eye_half_height * lid - np.abs(y - face.eye_y)
-    image = _lay(image, np.float32(215), _soft(within, 0.008))
+    image = _lay(image, 215.0, _soft(within, 0.008))
     iris = 0.75 * face.eye_half_height + 0.015 - np.hypot(side - face.eye_x, y - face.eye_y)
-    image = _lay(image, np.float32(35), _soft(iris, 0.008) * _soft(within, 0.008))
+    image = _lay(image, 35.0, _soft(iris, 0.008) * _soft(within, 0.008))
     line = 0.014 - np.abs(y - face.eye_y + face.eye_half_height * lid)
     image = _lay(image, 0.4 * skin, _soft(line, 0.008) * _soft(1 - np.abs(across), 0.05))
 
     # Brows: a tilted arch that thins outwards.
-    along = (side - face.eye_x) / face.brow_half_width
+    along: Points = (side - face.eye_x) / face.brow_half_width
     middle = face.brow_y + face.brow_half_width * (0.35 * face.brow_arch * along**2 - face.brow_tilt * along)
     brow = face.brow_half_height * (1 - 0.3 * along) - np.abs(y - middle)
     image = _lay(image, face.brow_tone * skin * (1 + 0.2 * grain), _soft(brow, 0.010) * _soft(1 - np.abs(along), 0.06))
@@ -135,21 +136,23 @@ def paint(face: Face, generator: np.random.Generator) -> Map:
     return image.astype(np.float32)
 
 
-def shade(light_x: float, light_y: float) -> Map:
+def shade(light_x: float, light_y: float) -> NDArray[np.float32]:
     """Return how bright the light leaves each place of the canvas, (CANVAS, CANVAS): 1 where it falls straight.
 
     Args:
-        light_x, light_y: Where the light comes from: 0 is the camera, 1 is 45 degrees to the right or from below.
+        light_x: Where the light comes from: 0 is the camera, 1 is 45 degrees to the right of it.
+        light_y: The same downwards.
     """
     x, y = np.meshgrid(canvas_axis() / 1.5, canvas_axis() / 1.6)
     depth = np.sqrt(np.clip(1 - x**2 - y**2, 0.05, None))  # a head is roughly an ellipsoid
     falling = (x * light_x + y * light_y + depth) / np.sqrt(light_x**2 + light_y**2 + 1)
-    return (0.45 + 0.55 * np.clip(falling, 0, None)).astype(np.float32)
+    brightness: Points = 0.45 + 0.55 * np.clip(falling, 0, None)
+    return brightness.astype(np.float32)
 
 
-def _grain(generator: np.random.Generator, scales: tuple[float, ...] = (0.018, 0.035, 0.07)) -> Map:
+def _grain(generator: np.random.Generator, scales: tuple[float, ...] = (0.018, 0.035, 0.07)) -> Points:
     """Texture of mean 0 and standard deviation about 1, limited to bands of these widths (face units)."""
-    total = np.zeros((CANVAS, CANVAS), np.float32)
+    total: Points = np.zeros((CANVAS, CANVAS), np.float32)
     for scale in scales:
         white = generator.standard_normal((CANVAS, CANVAS), dtype=np.float32)
         smooth = cv2.GaussianBlur(white, (0, 0), scale * DENSITY, borderType=cv2.BORDER_REFLECT)
@@ -158,17 +161,18 @@ def _grain(generator: np.random.Generator, scales: tuple[float, ...] = (0.018, 0
     return total
 
 
-def _soft(distance: Map, width: float) -> Map:
+def _soft(distance: Points, width: float) -> Points:
     """1 where `distance` is positive, 0 where it is negative, with a smooth edge."""
-    ramp = np.clip(distance / (2 * width) + 0.5, 0, 1)
+    ramp: Points = np.clip(distance / (2 * width) + 0.5, 0, 1)
     return ramp * ramp * (3 - 2 * ramp)
 
 
-def _blob(x: Map, y: Map, width: float, height: float) -> Map:
+def _blob(x: Points, y: Points, width: float, height: float) -> Points:
     """A Gaussian around the origin."""
-    return np.exp(-0.5 * ((x / width) ** 2 + (y / height) ** 2))
+    window: Points = np.exp(-0.5 * ((x / width) ** 2 + (y / height) ** 2))
+    return window
 
 
-def _lay(below: Map, above: Map | np.float32, cover: Map) -> Map:
+def _lay(below: Points, above: Points | float, cover: Points) -> Points:
     """Paint `above` over `below` where `cover` is 1."""
     return below + (above - below) * cover

@@ -9,22 +9,15 @@ from __future__ import annotations
 
 import functools
 from dataclasses import dataclass
+from typing import Any
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from mernas.components.datasets.synthetic_face import (
-    CANVAS,
-    DENSITY,
-    EXTENT,
-    Face,
-    canvas_axis,
-    paint,
-    shade,
-)
-from mernas.components.datasets.synthetic_muscles import Field, displace, grid, undo
-from mernas.components.datasets.synthetic_time import Head, Swing, Timeline, inverse, transform
+from mernas.components.datasets.synthetic_face import CANVAS, DENSITY, EXTENT, Face, Points, canvas_axis, paint, shade
+from mernas.components.datasets.synthetic_muscles import Field, displace, undo
+from mernas.components.datasets.synthetic_time import Head, Swing, Timeline
 
 SHARPNESS = 0.5
 """Standard deviation of the camera's blur, in pixels of the frame: enough that sampling makes no false detail."""
@@ -72,19 +65,15 @@ class SyntheticFrames:
         """
         seconds = self._seconds(frame)
         x, y = grid(self.size)
-        px, py = transform(inverse(self.head.pose(seconds)), x, y)
-        strength = self.timeline.strength(frame)
-        if strength:
-            dx, dy = displace(self.expression, px, py)
-            px, py = px - strength * dx, py - strength * dy
+        px, py = self._at_rest(frame, x, y)
         columns, rows = (px + EXTENT) * DENSITY - 0.5, (py + EXTENT) * DENSITY - 0.5
         canvas = _clip_canvas(self.face, self.skin_seed, self.resting, self.light, self.size)
-        image = cv2.remap(canvas, columns, rows, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
+        image: NDArray[Any] = cv2.remap(canvas, columns, rows, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
         overall, sideways = (swing.at(seconds) for swing in self.drift)
-        image *= 1 + overall + sideways * x
+        image = image * (1 + overall + sideways * x)
         if self.noise:
             generator = np.random.default_rng((*self.noise_seed, frame))
-            image += self.noise * generator.standard_normal(image.shape, dtype=np.float32)
+            image = image + self.noise * generator.standard_normal(image.shape, dtype=np.float32)
         return np.clip(np.rint(image), 0, 255).astype(np.uint8)
 
     def true_flow(self, first: int, second: int) -> NDArray[np.float32]:
@@ -96,14 +85,20 @@ class SyntheticFrames:
         Raises:
             IndexError: If there is no such frame.
         """
-        before, after = self.head.pose(self._seconds(first)), self.head.pose(self._seconds(second))
         x, y = grid(self.size)
-        px, py = transform(inverse(before), x, y)
-        dx, dy = displace(self.expression, px, py)
-        strength = self.timeline.strength(first)
-        px, py = undo(self.expression, self.timeline.strength(second), px - strength * dx, py - strength * dy)
-        px, py = transform(after, px, py)
+        px, py = self._at_rest(first, x, y)
+        pose = self.head.at(self._seconds(second))
+        px, py = pose.forth(*undo(self.expression, self.timeline.strength(second), px, py))
         return np.stack([px - x, py - y]).astype(np.float32) * np.float32(self.size / 2)
+
+    def _at_rest(self, frame: int, x: Points, y: Points) -> tuple[Points, Points]:
+        """Which points of the face at rest a frame shows at its points."""
+        px, py = self.head.at(self._seconds(frame)).back(x, y)
+        strength = self.timeline.strength(frame)
+        if not strength:
+            return px, py
+        dx, dy = displace(self.expression, px, py)
+        return px - strength * dx, py - strength * dy
 
     def _seconds(self, frame: int) -> float:
         """Time of a frame from the onset on."""
@@ -112,7 +107,13 @@ class SyntheticFrames:
         return (frame - self.timeline.onset) / self.fps
 
 
-# The frames of a clip are read one after the other, so a handful of canvases (0.4 MB each) saves nearly all painting.
+def grid(size: int) -> tuple[Points, Points]:
+    """Return the face coordinates of the middles of the pixels of a frame: x (1, size) and y (size, 1)."""
+    axis = (np.arange(size, dtype=np.float32) + 0.5) * np.float32(2 / size) - 1
+    return axis[None, :], axis[:, None]
+
+
+# The frames of a clip are read one after the other, so a handful of canvases (0.3 MB each) saves nearly all painting.
 @functools.lru_cache(maxsize=4)
 def _face_canvas(face: Face, skin_seed: tuple[int, ...]) -> NDArray[np.float32]:
     return paint(face, np.random.default_rng(skin_seed))
@@ -123,10 +124,11 @@ def _clip_canvas(
     face: Face, skin_seed: tuple[int, ...], resting: Field, light: tuple[float, float], size: int
 ) -> NDArray[np.float32]:
     """The lit face at rest, blurred as a camera of this many pixels does."""
-    x, y = np.meshgrid(canvas_axis(), canvas_axis())
-    dx, dy = displace(resting, x[:1], y[:, :1])
-    columns, rows = (x - dx + EXTENT) * DENSITY - 0.5, (y - dy + EXTENT) * DENSITY - 0.5
+    axis = canvas_axis()
+    # The displacement is smooth: a coarse grid, each point in the middle of 4 x 4 pixels, does.
+    coarse = axis.reshape(-1, 4).mean(axis=1)
+    dx, dy = (cv2.resize(part, (CANVAS, CANVAS)) for part in displace(resting, coarse[None, :], coarse[:, None]))
+    columns, rows = (axis[None, :] - dx + EXTENT) * DENSITY - 0.5, (axis[:, None] - dy + EXTENT) * DENSITY - 0.5
     canvas = cv2.remap(_face_canvas(face, skin_seed), columns, rows, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
     pixel = CANVAS / (EXTENT * size)  # one pixel of the frame, in pixels of the canvas
-    blurred: NDArray[np.float32] = cv2.GaussianBlur(canvas * shade(*light), (0, 0), SHARPNESS * pixel)
-    return blurred
+    return np.asarray(cv2.GaussianBlur(canvas * shade(*light), (0, 0), SHARPNESS * pixel), np.float32)

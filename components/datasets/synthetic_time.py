@@ -1,4 +1,4 @@
-"""How the clips of the synthetic dataset pass: when an expression begins, peaks and ends, and how the head moves."""
+"""How a clip of the synthetic dataset passes: when the expression begins, peaks and ends, and how the head moves."""
 
 from __future__ import annotations
 
@@ -7,17 +7,18 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
 
-Map = NDArray[np.float32]
-SHIFT=.05
-TURN=.06
-ZOOM=.05
+from mernas.components.datasets.synthetic_face import Points
 
 
 @dataclass(frozen=True)
 class Timeline:
-    """When an expression begins, peaks and ends, as frame numbers, and how many frames there are."""
+    """Frame numbers at which an expression begins, peaks and ends, and how many frames there are.
+
+    Example:
+        >>> [Timeline(onset=1, apex=3, offset=7, length=9).strength(frame) for frame in range(9)]
+        [0.0, 0.0, 0.5, 1.0, 0.84375, 0.5, 0.15625, 0.0, 0.0]
+    """
 
     onset: int
     apex: int
@@ -25,12 +26,7 @@ class Timeline:
     length: int
 
     def strength(self, frame: int) -> float:
-        """Return the share of the displacement at a frame: 0 up to the onset and from the offset on, 1 at the apex.
-
-        Example:
-            >>> [Timeline(1, 3, 7, 9).strength(frame) for frame in range(9)]
-            [0.0, 0.0, 0.5, 1.0, 0.84375, 0.5, 0.15625, 0.0, 0.0]
-        """
+        """Return the share of the displacement: 0 up to the onset and from the offset on, 1 at the apex alone."""
         if frame <= self.apex:
             share = (frame - self.onset) / (self.apex - self.onset)
         else:
@@ -39,21 +35,20 @@ class Timeline:
         return share * share * (3 - 2 * share)
 
 
-def draw_timeline(generator: np.random.Generator, fps: float) -> Timeline:
-    """Return a time course that lasts 1/25 to 1/3 s from onset to offset, with a few neutral frames around it.
+def draw_timeline(generator: np.random.Generator, fps: int) -> Timeline:
+    """Return a time course of 1/25 to 1/3 s from onset to offset, with a few neutral frames before and after.
 
-    Two frames is the least that holds an onset, an apex and an offset: below 50 frames per second the shortest
-    expressions are therefore longer than 1/25 s.
+    Onset, apex and offset are three frames, so that below 50 frames per second the shortest course is 2 / fps.
     """
     frames = round(generator.uniform(1 / 25, 1 / 3) * fps)
     frames = min(max(frames, math.ceil(fps / 25), 2), math.floor(fps / 3))
-    onset = int(generator.integers(2, 5))
-    apex = onset + min(max(round(frames * generator.uniform(0.3, 0.6)), 1), frames - 1)
-    return Timeline(onset, apex, onset + frames, onset + frames + 1 + int(generator.integers(2, 5)))
+    rise = min(max(round(frames * generator.uniform(0.3, 0.6)), 1), frames - 1)
+    before, after = (int(count) for count in generator.integers(2, 5, size=2))
+    return Timeline(before, before + rise, before + frames, before + frames + 1 + after)
 
 
 class Swing(NamedTuple):
-    """A slow oscillation: amplitude, frequency in Hz, and phase in radians."""
+    """A slow oscillation: amplitude, frequency in Hz, phase in radians."""
 
     amplitude: float
     frequency: float
@@ -65,61 +60,63 @@ class Swing(NamedTuple):
 
 
 def draw_swing(generator: np.random.Generator, amplitude: float) -> Swing:
-    """Return an oscillation of up to `amplitude` with a period of 0.7 to 3 s."""
-    return Swing(
-        amplitude * float(generator.uniform(0.3, 1.0)),
-        float(generator.uniform(1 / 3, 1.5)),
-        float(generator.uniform(0, 2 * math.pi)),
-    )
+    """Return an oscillation of at most this amplitude with a period of 0.7 to 3 s: slow beside an expression."""
+    share, frequency, phase = generator.uniform((0.3, 1 / 3, 0.0), (1.0, 1.5, 2 * math.pi)).tolist()
+    return Swing(amplitude * share, frequency, phase)
 
 
-@dataclass(frozen=True)
-class Head:
-    """Where the head is: a fixed pose (shift in face units, turn in radians, zoom) and slow swings around it."""
+class Pose(NamedTuple):
+    """Where the head is in the frame: it is enlarged by `zoom`, turned by `turn` radians, then shifted.
+
+    Example:
+        >>> pose = Pose(shift_x=0.5, shift_y=0.0, turn=0.0, zoom=2.0)
+        >>> x, y = pose.forth(np.array([0.25]), np.array([0.5]))
+        >>> x.tolist(), y.tolist(), [back.tolist() for back in pose.back(x, y)]
+        ([1.0], [1.0], [[0.25], [0.5]])
+    """
 
     shift_x: float
     shift_y: float
     turn: float
     zoom: float
-    swings: tuple[Swing, Swing, Swing]
 
-    def pose(self, seconds: float) -> NDArray[np.float64]:
-        """Return the pose at a time as an affine matrix (2, 3) from the face at rest to the frame."""
-        x, y, turn = (swing.at(seconds) for swing in self.swings)
-        cosine, sine = self.zoom * math.cos(self.turn + turn), self.zoom * math.sin(self.turn + turn)
-        return np.array([[cosine, -sine, self.shift_x + x], [sine, cosine, self.shift_y + y]])
+    def forth(self, x: Points, y: Points) -> tuple[Points, Points]:
+        """Return where points of the face at rest are in the frame."""
+        cosine, sine = self.zoom * math.cos(self.turn), self.zoom * math.sin(self.turn)
+        return cosine * x - sine * y + self.shift_x, sine * x + cosine * y + self.shift_y
+
+    def back(self, x: Points, y: Points) -> tuple[Points, Points]:
+        """Return which points of the face at rest are at points of the frame."""
+        cosine, sine = math.cos(self.turn) / self.zoom, math.sin(self.turn) / self.zoom
+        x, y = x - self.shift_x, y - self.shift_y
+        return cosine * x + sine * y, cosine * y - sine * x
+
+
+@dataclass(frozen=True)
+class Head:
+    """A pose, and slow swings around it: to the right, downwards (face units), and turning (radians)."""
+
+    pose: Pose
+    right: Swing
+    down: Swing
+    turning: Swing
+
+    def at(self, seconds: float) -> Pose:
+        """Return the pose at a time."""
+        return self.pose._replace(
+            shift_x=self.pose.shift_x + self.right.at(seconds),
+            shift_y=self.pose.shift_y + self.down.at(seconds),
+            turn=self.pose.turn + self.turning.at(seconds),
+        )
 
 
 def draw_head(generator: np.random.Generator, motion: float) -> Head:
-    """Return a pose that is off by a few percent and degrees, as face detectors leave it, and its motion.
+    """Return a pose that is a few percent and degrees off, as face detectors leave it, and swings around it.
 
     Args:
         generator: Where the randomness comes from.
-        motion: Largest shift from the pose in face units, and largest turn from it in radians.
+        motion: Largest amplitude of the swings, in face units and in radians.
     """
-    return Head(
-        shift_x=float(generator.uniform(-SHIFT, SHIFT)),
-        shift_y=float(generator.uniform(-SHIFT, SHIFT)),
-        turn=float(generator.uniform(-TURN, TURN)),
-        zoom=float(generator.uniform(1-ZOOM, 1+ZOOM)),
-        swings=(draw_swing(generator, motion), draw_swing(generator, motion), draw_swing(generator, motion)),
-    )
-
-
-def transform(matrix: NDArray[np.float64], x: Map, y: Map) -> tuple[Map, Map]:
-    """Return points moved by an affine matrix (2, 3)."""
-    (a, b, c), (d, e, f) = matrix.tolist()
-    return a * x + b * y + c, d * x + e * y + f
-
-
-def inverse(matrix: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Return the affine matrix (2, 3) that undoes another.
-
-    Example:
-        >>> inverse(np.array([[2.0, 0.0, 4.0], [0.0, 2.0, 6.0]])).tolist()
-        [[0.5, 0.0, -2.0], [0.0, 0.5, -3.0]]
-    """
-    linear = np.linalg.inv(matrix[:, :2])
-    return np.column_stack([linear, -linear @ matrix[:, 2]])
-
-
+    shift_x, shift_y, turn, zoom = generator.uniform((-0.06, -0.06, -0.08, 0.94), (0.06, 0.06, 0.08, 1.06)).tolist()
+    swings = [draw_swing(generator, motion) for _ in range(3)]
+    return Head(Pose(shift_x, shift_y, turn, zoom), *swings)

@@ -17,7 +17,7 @@ from mernas.components.contracts import (
     Schedule,
     TrainingRows,
 )
-from mernas.space.errors import Problem
+from mernas.space.errors import DataError, Problem
 from mernas.space.parameters import integer, one
 from mernas.space.registry import register
 
@@ -77,9 +77,12 @@ class Scratch:
             on_epoch: Called with n after epoch n, counted from 1; it may leave the network in evaluation mode.
 
         Raises:
+            DataError: If there are no rows.
             NotFiniteError: After the first epoch whose loss is not a number, or if a weight is none at the end.
         """
         labels = rows.labels
+        if not len(labels):
+            raise DataError(Problem("training rows", "must be at least one", "0"))
         channels = [rows.channels(stream) for stream in range(rows.streams)]
         sizes = self.batches(len(labels))
         optimizer = self.optimizer.build(list(network.parameters()))

@@ -60,7 +60,9 @@ def test_gelu_average_pool_and_no_norm() -> None:
     (conv,) = layers_of(module, nn.Conv2d)
     by_hand = F.conv2d(MAPS, conv.get_parameter("weight"), conv.get_parameter("bias"), padding=2)
     by_hand = by_hand * 0.5 * (1 + torch.erf(by_hand / 2**0.5))
-    by_hand = (by_hand[..., ::2, ::2] + by_hand[..., 1::2, ::2] + by_hand[..., ::2, 1::2] + by_hand[..., 1::2, 1::2]) / 4
+    by_hand = (
+        by_hand[..., ::2, ::2] + by_hand[..., 1::2, ::2] + by_hand[..., ::2, 1::2] + by_hand[..., 1::2, 1::2]
+    ) / 4
     torch.testing.assert_close(module(MAPS), by_hand, atol=1e-5, rtol=1e-4)
 
 

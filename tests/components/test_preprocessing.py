@@ -48,7 +48,9 @@ def seeded(seed: int = 0) -> torch.Generator:
 
 
 def test_standardised_training_maps_are_those_of_numpy() -> None:
-    maps = random_maps() * torch.tensor([3.0, 0.01, 50.0])[:, None, None] + torch.tensor([130.0, 0.0, -7.0])[:, None, None]
+    maps = (
+        random_maps() * torch.tensor([3.0, 0.01, 50.0])[:, None, None] + torch.tensor([130.0, 0.0, -7.0])[:, None, None]
+    )
     module = Standardise().build((3, 9, 11))
     Standardise().fit(module, Rows([torch.zeros(1, 3, 9, 11), maps], torch.zeros(12)), stream=1)
     values = maps.double().numpy()
@@ -191,4 +193,6 @@ def test_augmentation_follows_its_generator_and_spares_what_it_is_given(augmenta
     assert all(torch.equal(*pair) for pair in zip(first, second, strict=True))
     assert not all(torch.equal(*pair) for pair in zip(first, other, strict=True))
     assert all(torch.equal(*pair) for pair in zip(maps, kept, strict=True))
-    assert all(batch.shape == given.shape and batch.dtype == given.dtype for batch, given in zip(first, maps, strict=True))
+    assert all(
+        batch.shape == given.shape and batch.dtype == given.dtype for batch, given in zip(first, maps, strict=True)
+    )

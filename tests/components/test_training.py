@@ -3,6 +3,7 @@
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from itertools import chain
 
 import numpy as np
 import pytest
@@ -18,6 +19,7 @@ from mernas.components.training.constant import Constant
 from mernas.components.training.cosine import Cosine
 from mernas.components.training.scratch import Scratch
 from mernas.components.training.sgd import SGD
+from mernas.space.errors import DataError
 
 
 @dataclass
@@ -50,7 +52,12 @@ class Small(nn.Module):
     def __init__(self) -> None:
         super().__init__()
         self.layers = nn.Sequential(
-            nn.Conv2d(2, 4, 3, padding=1), nn.BatchNorm2d(4), nn.ReLU(), nn.Dropout(0.2), nn.Flatten(), nn.Linear(256, 2)
+            nn.Conv2d(2, 4, 3, padding=1),
+            nn.BatchNorm2d(4),
+            nn.ReLU(),
+            nn.Dropout(0.2),
+            nn.Flatten(),
+            nn.Linear(256, 2),
         )
 
     def forward(self, maps: list[Tensor]) -> Tensor:
@@ -109,7 +116,7 @@ def test_order_follows_the_generator_and_not_the_global_state() -> None:
 def test_each_epoch_sees_every_row_once_in_a_new_order() -> None:
     rows = toy(70)
     trained(rows, short(epochs=2))
-    epochs = [sum(rows.asked[:5], []), sum(rows.asked[5:], [])]
+    epochs = [list(chain.from_iterable(batches)) for batches in (rows.asked[:5], rows.asked[5:])]
     assert [sorted(epoch) for epoch in epochs] == [list(range(70))] * 2
     assert epochs[0] != epochs[1]
     assert epochs[0] != list(range(70))
@@ -125,6 +132,11 @@ def test_last_batch_of_one_row_is_merged(rows: int, sizes: list[int]) -> None:
     data = toy(rows)
     trained(data, short(batch=32, epochs=1))
     assert [len(batch) for batch in data.asked] == sizes
+
+
+def test_training_on_no_rows_is_refused() -> None:
+    with pytest.raises(DataError, match="at least one"):
+        trained(Rows([torch.zeros(0, 2, 8, 8)], torch.zeros(0, dtype=torch.int64)), short())
 
 
 def test_batch_norm_over_single_values_trains_with_a_row_left_over() -> None:
@@ -222,7 +234,7 @@ def steps_of(optimizer: torch.optim.Optimizer, weight: nn.Parameter, number: int
     """Where the weight is after some steps down a curved valley."""
     for _ in range(number):
         optimizer.zero_grad()
-        ((weight**2 * torch.tensor([1.0, 5.0, 0.2])).sum() + weight.sum().sin()).backward()
+        torch.autograd.backward((weight**2 * torch.tensor([1.0, 5.0, 0.2])).sum() + weight.sum().sin())
         optimizer.step()
     return weight.detach().clone()
 
@@ -240,7 +252,7 @@ def test_adamw_without_decay_is_adam() -> None:
 def test_adamw_decay_shrinks_weights_apart_from_the_gradient() -> None:
     weight = fresh()
     optimizer = AdamW(lr=0.1, weight_decay=0.5).build([weight])
-    (weight * 0.0).sum().backward()
+    torch.autograd.backward((weight * 0.0).sum())
     optimizer.step()
     np.testing.assert_allclose(weight.detach().numpy(), np.array([1.0, -2.0, 3.0]) * (1 - 0.1 * 0.5), rtol=1e-6)
 

@@ -1,0 +1,77 @@
+"""Nothing that study g proposes, trains or chooses may depend on the group that it leaves out."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from mernas.components.datasets.clip import Clip, Dataset
+from mernas.search.ledger import Ledger
+from mernas.search.plan import Plan
+from mernas.search.record import Record
+from mernas.search.run import SearchResult, run_search
+
+
+def tampered(data: Dataset, sealed: set[str], seed: int, toy_clip: Callable[[str, np.ndarray], Clip]) -> Dataset:
+    """The same clips, but those of some subjects have noise for frames and somebody else's labels."""
+    generator = np.random.default_rng(seed)
+    clips = tuple(
+        toy_clip(clip.key, generator.normal(size=(3, 14, 14)).astype(np.float32) * 50) if clip.subject in sealed else clip
+        for clip in data
+    )
+    annotations = data.annotations.copy()
+    places = [place for place, clip in enumerate(data) if clip.subject in sealed]
+    emotions = annotations["emotion"].to_numpy(dtype=object).copy()
+    emotions[places] = [data.classes[(data.classes.index(emotions[place]) + 1) % 3] for place in places]
+    annotations["emotion"] = emotions
+    return replace(data, clips=clips, annotations=annotations)
+
+
+def everything_of(study: str, plan: Plan, folder: Path) -> dict[str, Any]:
+    """All that a study proposed, trained and chose, to the last bit."""
+    ledger = Ledger(folder / "ledger.sqlite", plan.hash)
+    record = Record(plan, ledger)
+    trained = []
+    for draw in record.proposals(study):
+        for scored, left_out in plan.inner_left_out(study):
+            job = record.job(draw.genotype or "", left_out)
+            assert job is not None
+            rows = np.isin(job.rows, plan.book.rows_of(plan.partition.groups[scored]))
+            probabilities = None if job.probabilities is None else job.probabilities[rows].tobytes()
+            trained.append((draw.genotype, job.key.hash, job.rows[rows].tobytes(), probabilities, job.failure))
+    result = {"draws": ledger.draws(study), "trained": trained, "scores": record.candidates(study)}
+    result["baselines"] = [record.candidate(study, g.hash, 0) for grid in plan.families.values() for g in grid]
+    ledger.close()
+    return result
+
+
+@pytest.mark.parametrize("group", [0, 2])
+def test_labels_and_frames_of_the_left_out_group_change_nothing_in_its_study(
+    group: int,
+    toy_clip: Callable[[str, np.ndarray], Clip],
+    toy: Callable[..., Dataset],
+    toy_space: Path,
+    small: dict[str, Any],
+    finished: SearchResult,
+    tmp_path: Path,
+) -> None:
+    partition = finished.folder / "plan.yaml"
+    sealed = set(finished.plan.partition.groups[group])
+    changed = tampered(toy(), sealed, group, toy_clip)
+    again = run_search(changed, space=toy_space, out=tmp_path / "run", partition=partition, **small)
+    assert again.plan.partition == finished.plan.partition
+    study = str(group)
+    before = everything_of(study, finished.plan, finished.folder)
+    after = everything_of(study, again.plan, again.folder)
+    assert before == after
+    mine = [run.tables.choices[run.tables.choices["group"] == study].reset_index(drop=True) for run in (finished, again)]
+    assert mine[0].equals(mine[1])
+    # The change itself is no small one: the other studies, which do see that group, notice.
+    other = str((group + 1) % 3)
+    assert everything_of(other, finished.plan, finished.folder) != everything_of(other, again.plan, again.folder)
+    assert again.plan.hash != finished.plan.hash
