@@ -37,6 +37,7 @@ from mernas.space.genotype import Genotype
 from mernas.space.presets import load_preset, preset_names
 from mernas.space.registry import REGISTRY
 from mernas.space.restriction import load_space
+from mernas.space.suggestion import RandomTrial
 from mernas.space.tree import SearchSpace
 from mernas.space.yaml_text import read_yaml
 
@@ -105,7 +106,7 @@ def plan_search(
     parsed = checked(lambda: parse_budgets(budgets, limit), None) if known and budgets is not None else None
     asked = Settings(max_parameters=limit or 1, **settings)
     problems.extend(asked.problems())
-    tree = checked(lambda: load_space(space, data.provides), None)
+    tree = checked(lambda: _inhabited(load_space(space, data.provides)), None)
     keys = [clip.key for clip in data]
     subjects = [clip.subject for clip in data]
     datasets = [clip.dataset for clip in data]
@@ -129,6 +130,12 @@ def plan_search(
         presets=fitting_presets(tree),
         families=families(data),
     )
+
+
+def _inhabited(space: SearchSpace) -> SearchSpace:
+    """Return a space that has at least one pipeline; draws one to see."""
+    space.suggest(RandomTrial(0))
+    return space
 
 
 def _groups(groups: int | str) -> Any:

@@ -1,0 +1,241 @@
+"""The command line as a user meets it: one message per mistake and exit code 2, results on standard output."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+from click.testing import CliRunner, Result
+
+from mernas.cli import cli
+
+SPACE = """
+extends: full
+set:
+  input.optical_flow: {size: 14}
+  training.scratch: {epochs: 1, batch: 32}
+  pipeline.network: {streams: 1}
+  stream.stream: {backbone: 1}
+  block.convolution: {width: {low: 2, high: 8}}
+  block.residual: {width: {low: 2, high: 4}}
+"""
+
+
+def mernas(*arguments: object) -> Result:
+    return CliRunner().invoke(cli, [str(argument) for argument in arguments])
+
+
+def mistakes(result: Result) -> list[str]:
+    """The messages of a refused command; no traceback, nothing on standard output but what came before."""
+    assert result.exit_code == 2, result.output
+    assert result.exception is None or isinstance(result.exception, SystemExit), result.exc_info
+    assert "Traceback" not in result.output
+    return [line for line in result.stderr.splitlines() if line.startswith("mernas: ")]
+
+
+@pytest.fixture
+def images(tmp_path: Path) -> Path:
+    """Six subjects with one 14-pixel flow image of every class each."""
+    generator = np.random.default_rng(0)
+    root = tmp_path / "images"
+    for subject in ("sub01", "sub02", "sub03", "s04", "s05", "s06"):
+        for label in range(3):
+            path = root / subject / "u_test" / str(label) / f"{subject}_{label} .png"
+            path.parent.mkdir(parents=True)
+            cv2.imwrite(str(path), generator.integers(0, 256, size=(14, 14, 3), dtype=np.uint8))
+    return root
+
+
+@pytest.fixture
+def space(tmp_path: Path) -> Path:
+    path = tmp_path / "space.yaml"
+    path.write_text(SPACE)
+    return path
+
+
+def search(images: Path, space: Path, out: Path, *more: object) -> Result:
+    small = ("--trials", 2, "--batch", 2, "--groups", 3, "--budgets", "1k,5k", "--max-params", "5k")
+    return mernas("search", "--data", f"flow-images={images}", "--space", space, *small, "--out", out, *more)
+
+
+def test_a_search_prints_front_rules_and_baselines_and_is_repeated_without_training(
+    images: Path, space: Path, tmp_path: Path
+) -> None:
+    first = search(images, space, tmp_path / "run")
+    assert first.exit_code == 0, first.output
+    for words in ("Front", "nested UF1", "<=1k", "knee", "majority", "rbf_svm", "inner UF1"):
+        assert words in first.stdout
+    second = search(images, space, tmp_path / "run")
+    assert second.stdout == first.stdout
+    assert "to do" not in second.stderr
+
+
+def test_a_search_prints_json_for_programs(images: Path, space: Path, tmp_path: Path) -> None:
+    result = search(images, space, tmp_path / "run", "--json")
+    body = json.loads(result.stdout)
+    assert {"front", "rules", "baselines", "choices", "plan", "folder"} <= body.keys()
+    assert {row["rule"] for row in body["rules"]} == {"best", "knee"}
+
+
+def test_a_dry_run_forecasts_and_leaves_no_run_directory(images: Path, space: Path, tmp_path: Path) -> None:
+    result = search(images, space, tmp_path / "run", "--dry-run", "--json")
+    assert result.exit_code == 0, result.output
+    stages = {stage["stage"]: stage for stage in json.loads(result.stdout)["stages"]}
+    assert stages["First round"]["jobs"] == 2 * (3 + 3)
+    assert stages["Outer test"]["jobs"] == (2 + 2 + 3) * 6
+    assert all(stage["seconds"] > 0 for stage in stages.values())
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_textbook_search_asks_before_it_starts(images: Path, space: Path, tmp_path: Path) -> None:
+    small = ("--trials", 1, "--batch", 1, "--budgets", "5k", "--max-params", "5k", "--out", tmp_path / "run")
+    arguments = ["search", "--data", f"flow-images={images}", "--space", space, "--groups", "subjects", *small]
+    declined = CliRunner().invoke(cli, [str(argument) for argument in arguments], input="n\n")
+    assert declined.exit_code == 1
+    assert "Forecast" in declined.stdout
+    assert not (tmp_path / "run").exists()
+
+
+def test_evaluate_runs_baselines_presets_and_files_under_plain_loso(images: Path, tmp_path: Path) -> None:
+    data = f"flow-images={images}"
+    majority = mernas("evaluate", "majority", "--data", data, "--json")
+    assert majority.exit_code == 0, majority.output
+    body = json.loads(majority.stdout)
+    assert body["scores"]["all"]["uar"] == pytest.approx(1 / 3)
+    assert body["parameters"] is None
+    file = tmp_path / "mine.yaml"
+    file.write_text(
+        "streams: [{input: {optical_flow: {estimator: given, size: 14}}, backbone: [{convolution: {width: 3}}]}]\n"
+        "tasks: [{emotion: {head: linear}}]\ntraining: {scratch: {epochs: 1}}\nloss: cross_entropy\n"
+    )
+    mine = mernas("evaluate", file, "--data", data, "--out", tmp_path / "predictions.csv")
+    assert mine.exit_code == 0, mine.output
+    assert "smic" in mine.stdout
+    assert len((tmp_path / "predictions.csv").read_text().splitlines()) == 1 + 18
+
+
+@pytest.mark.parametrize(
+    ("arguments", "parts"),
+    [
+        (["search", "--data", "flow-imags=x"], ['"flow-images"']),
+        (["search", "--data", "flow-images"], ["flow-images=PATH"]),
+        (["search", "--data", "flow-images=/no/such/folder"], ["/no/such/folder"]),
+        (["search", "--data", "synthetic=/somewhere"], ["has no files"]),
+        (["evaluate", "ststnt", "--data", "synthetic"], ['"ststnet"']),
+        (["evaluate", "majority", "--data", "synthetic", "--protocol", "losso"], ['"loso"']),
+    ],
+)
+def test_unknown_data_and_names_are_answered_with_what_is_known(arguments: list[str], parts: list[str]) -> None:
+    (message,) = mistakes(mernas(*arguments))
+    assert all(part in message for part in parts), message
+
+
+def test_an_empty_folder_is_told(tmp_path: Path, space: Path) -> None:
+    (tmp_path / "empty").mkdir()
+    assert len(mistakes(search(tmp_path / "empty", space, tmp_path / "run"))) == 1
+
+
+def test_unknown_label_folders_and_corrupt_images_are_told_together(images: Path, space: Path, tmp_path: Path) -> None:
+    (images / "sub01" / "u_test" / "7").mkdir()
+    (images / "s04" / "u_test" / "1" / "s04_1 .png").write_bytes(b"not a picture")
+    told = mistakes(search(images, space, tmp_path / "run"))
+    assert len(told) == 2
+    assert any("7" in message and "u_test" in message for message in told)
+    assert any("s04_1" in message for message in told)
+
+
+def test_all_mistakes_of_a_plan_are_told_at_once(images: Path, space: Path, tmp_path: Path) -> None:
+    result = mernas(
+        "search", "--data", f"flow-images={images}", "--space", space, "--groups", 2, "--budgets", "2k,2k,9M,x",
+        "--max-params", "1M", "--trials", 0, "--sampler", "tpee", "--out", tmp_path / "run",
+    )  # fmt: skip
+    told = "\n".join(mistakes(result))
+    for part in ("--groups: must be at least 3", "twice", "9M", '"x"', "--trials", "--sampler"):
+        assert part in told.replace("2 times", "twice").replace("'x'", '"x"'), part
+
+
+def test_fewer_subjects_than_groups_is_told(images: Path, space: Path, tmp_path: Path) -> None:
+    (message,) = mistakes(search(images, space, tmp_path / "run", "--groups", 7))
+    assert "7 groups and 6 subjects" in message
+
+
+def test_a_class_found_in_fewer_than_three_groups_is_told_by_name(images: Path, space: Path, tmp_path: Path) -> None:
+    for subject in ("sub02", "sub03", "s04", "s05"):
+        (images / subject / "u_test" / "2" / f"{subject}_2 .png").unlink()
+    told = mistakes(search(images, space, tmp_path / "run"))
+    assert any("surprise" in message for message in told)
+
+
+def test_a_misspelt_leaf_in_a_space_file_is_answered_with_the_nearest(images: Path, tmp_path: Path) -> None:
+    path = tmp_path / "space.yaml"
+    path.write_text("keep: {block: [convolutoin]}\nset: {input.optical_flow: {sise: 28}}\n")
+    told = mistakes(search(images, path, tmp_path / "run"))
+    assert len(told) == 2
+    assert '"convolution"' in told[0]
+    assert '"size"' in told[1]
+
+
+def test_a_space_that_leaves_nothing_for_the_data_is_told(images: Path, tmp_path: Path) -> None:
+    path = tmp_path / "space.yaml"
+    path.write_text("keep: {input: [apex_frame]}\n")
+    told = "\n".join(mistakes(search(images, path, tmp_path / "run")))
+    assert "fits the data" in told
+
+
+def test_a_misspelt_leaf_in_a_pipeline_file_is_answered_with_the_nearest(images: Path, tmp_path: Path) -> None:
+    path = tmp_path / "mine.yaml"
+    path.write_text("streams: [{input: optical_flwo, backbone: [residul]}]\ntasks: [emotion]\nloss: cross_entropy\n")
+    told = "\n".join(mistakes(mernas("evaluate", path, "--data", f"flow-images={images}")))
+    assert '"optical_flow"' in told
+    assert '"residual"' in told
+
+
+def test_what_the_data_cannot_give_is_unavailable_with_its_need(images: Path, tmp_path: Path) -> None:
+    path = tmp_path / "mine.yaml"
+    path.write_text("streams: [{input: apex_frame, backbone: [residual]}]\ntasks: [emotion]\nloss: cross_entropy\n")
+    (message,) = mistakes(mernas("evaluate", path, "--data", f"flow-images={images}"))
+    assert "unavailable: needs" in message
+
+
+def test_a_run_directory_of_another_plan_is_refused(images: Path, space: Path, tmp_path: Path) -> None:
+    assert search(images, space, tmp_path / "run").exit_code == 0
+    (message,) = mistakes(search(images, space, tmp_path / "run", "--seed", 1))
+    assert "another plan" in message
+
+
+def test_an_output_folder_that_cannot_be_written_is_told(images: Path, space: Path, tmp_path: Path) -> None:
+    file = tmp_path / "file"
+    file.write_text("")
+    (message,) = mistakes(search(images, space, file / "run"))
+    assert "cannot be written" in message
+
+
+def test_a_damaged_ledger_gives_one_message(images: Path, space: Path, tmp_path: Path) -> None:
+    assert search(images, space, tmp_path / "run").exit_code == 0
+    for name in ("ledger.sqlite-wal", "ledger.sqlite-shm"):
+        (tmp_path / "run" / name).unlink(missing_ok=True)
+    (tmp_path / "run" / "ledger.sqlite").write_bytes(b"this is no database" * 500)
+    (message,) = mistakes(search(images, space, tmp_path / "run"))
+    assert "ledger" in message
+
+
+def test_help_is_quick_to_load_and_imports_no_heavy_library() -> None:
+    script = (
+        "import sys\nsys.argv = ['mernas', '--help']\nfrom mernas.cli import main\n"
+        "try:\n    main()\nexcept SystemExit:\n    pass\n"
+        "print(sorted({'torch', 'optuna', 'ray', 'pandas', 'sklearn', 'numpy', 'cv2'} & set(sys.modules)))"
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    assert done.stdout.splitlines()[-1] == "[]"
+
+
+@pytest.mark.parametrize("command", ["search", "evaluate"])
+def test_every_command_has_help_with_examples(command: str) -> None:
+    result = mernas(command, "--help")
+    assert result.exit_code == 0
+    assert "Examples:" in result.output
