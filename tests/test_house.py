@@ -302,6 +302,15 @@ def texts() -> list[str]:
     return [name for name in files() if name.endswith(".md")]
 
 
+def test_version_is_the_same_everywhere() -> None:
+    version = project()["project"]["version"]
+    assert importlib.import_module("mernas").__version__ == version
+    assert f"version: {version}" in read("CITATION.cff").splitlines()
+    newest = re.search(r"^## \[(.+?)\]", read("CHANGELOG.md"), re.MULTILINE)
+    assert newest is not None
+    assert newest.group(1) == version
+
+
 def test_links_between_the_texts_lead_somewhere() -> None:
     dead = []
     for name in texts():

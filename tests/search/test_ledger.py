@@ -1,0 +1,105 @@
+"""The ledger: what is written whole, what is refused, and what comes back."""
+
+from __future__ import annotations
+
+import shutil
+import sqlite3
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import mernas.components  # noqa: F401
+from mernas.evaluation.jobs import JobKey, Outcome
+from mernas.search.ledger import ACCEPTED, INFEASIBLE, Draw, Ledger
+from mernas.space.errors import LedgerError, PlanError
+from mernas.space.presets import load_preset
+
+KEY = JobKey("aa", ("toy/1", "toy/2"), 0, "cpu, 1 thread, single folds")
+ROWS = np.array([1, 4, 7])
+
+
+def outcome(**changes: object) -> Outcome:
+    probabilities = np.arange(9, dtype=np.float64).reshape(3, 3) / 36
+    epochs = np.array([[0, 1, 2], [2, 1, 0]], dtype=np.int8)
+    made = {"key": KEY.hash, "probabilities": probabilities, "epoch_predictions": epochs, "seconds": 1.5} | changes
+    return Outcome(**made)  # type: ignore[arg-type]  # a test's shorthand
+
+
+def test_a_job_comes_back_with_the_same_bits(tmp_path: Path) -> None:
+    ledger = Ledger(tmp_path / "ledger.sqlite", "plan")
+    ledger.add_job(KEY, outcome(), ROWS, ["toy/3", "toy/3", "toy/4"])
+    ledger.close()
+    again = Ledger(tmp_path / "ledger.sqlite", "plan")
+    record = again.job(KEY)
+    assert record is not None
+    assert record.rows.tolist() == ROWS.tolist()
+    assert record.probabilities is not None
+    assert record.probabilities.tobytes() == outcome().probabilities.tobytes()  # type: ignore[union-attr]
+    assert record.epoch_predictions is not None
+    assert record.epoch_predictions.tolist() == [[0, 1, 2], [2, 1, 0]]
+    assert again.finished() == {KEY.hash}
+    read = sqlite3.connect(tmp_path / "ledger.sqlite").execute("SELECT read FROM jobs").fetchone()
+    assert read == ('["toy/3", "toy/4"]',)
+
+
+def test_a_failed_job_comes_back_with_its_name(tmp_path: Path) -> None:
+    ledger = Ledger(tmp_path / "ledger.sqlite", "plan")
+    ledger.add_job(KEY, outcome(probabilities=None, epoch_predictions=None, failure="not-finite: x"), ROWS, [])
+    record = ledger.job(KEY)
+    assert record is not None
+    assert record.probabilities is None
+    assert record.failure == "not-finite: x"
+
+
+def test_a_batch_is_written_whole_or_not_at_all(tmp_path: Path) -> None:
+    ledger = Ledger(tmp_path / "ledger.sqlite", "plan")
+    genotype = load_preset("ststnet").genotype
+    good = Draw("0", 0, 0, 0, ACCEPTED, "preset ststnet", genotype.hash, 1683, {"a": 1, "b": True, "c": "x"})
+    ledger.add_batch([good], [(genotype, 1683)])
+    clash = Draw("0", 0, 1, 0, INFEASIBLE, "tpe", genotype.hash, None, {})
+    fresh = Draw("0", 1, 1, 0, ACCEPTED, "tpe", genotype.hash, 1683, {})
+    with pytest.raises(LedgerError, match="cannot be written"):
+        ledger.add_batch([fresh, clash], [])
+    assert ledger.draws("0") == [good]
+    assert ledger.genotype(genotype.hash) == genotype
+
+
+def test_a_finished_job_is_never_overwritten(tmp_path: Path) -> None:
+    ledger = Ledger(tmp_path / "ledger.sqlite", "plan")
+    ledger.add_job(KEY, outcome(), ROWS, [])
+    with pytest.raises(LedgerError):
+        ledger.add_job(KEY, outcome(seconds=9.0), ROWS, [])
+    record = ledger.job(KEY)
+    assert record is not None
+    assert record.seconds == 1.5
+
+
+def test_the_ledger_of_another_plan_is_refused(tmp_path: Path) -> None:
+    Ledger(tmp_path / "ledger.sqlite", "plan").close()
+    with pytest.raises(PlanError, match="another plan"):
+        Ledger(tmp_path / "ledger.sqlite", "other")
+
+
+def test_the_write_ahead_log_cut_anywhere_opens_at_a_whole_transaction(tmp_path: Path) -> None:
+    path = tmp_path / "ledger.sqlite"
+    ledger = Ledger(path, "plan")
+    keys = [JobKey(f"{number:02d}", ("toy/1",), 0, "cpu") for number in range(6)]
+    sizes = []
+    log = path.with_name("ledger.sqlite-wal")
+    for key in keys:
+        ledger.add_job(key, outcome(key=key.hash), ROWS, ["toy/2"])
+        sizes.append(log.stat().st_size)
+    content = log.read_bytes()
+    for cut in range(0, len(content) + 1, 1543):
+        folder = tmp_path / str(cut)
+        folder.mkdir()
+        shutil.copy(path, folder / path.name)
+        (folder / log.name).write_bytes(content[:cut])
+        whole = sum(size <= cut for size in sizes)
+        if cut < sizes[0]:
+            # Even the tables may be missing then: the ledger starts afresh.
+            assert Ledger(folder / path.name, "plan").finished() == set()
+        else:
+            assert Ledger(folder / path.name, "plan").finished() == {key.hash for key in keys[:whole]}
+    ledger.close()
