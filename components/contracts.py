@@ -201,7 +201,7 @@ class Predictor(Protocol):
     """What a fitted classifier is."""
 
     def predict(self, maps: Sequence[Tensor]) -> NDArray[np.float64]:
-        """Return scores (B, K) that are not negative and sum to 1 in each row, from maps (B, C, H, W) of each stream."""
+        """Return scores (B, K) that are not negative and sum to 1 in each row, from maps (B, C, H, W)."""
 
 
 class Classifier(Protocol):

@@ -77,7 +77,7 @@ class Plan:
         dataset: Clips and annotations.
         book: Row numbers.
         space: What is searched.
-        space_name: How the user named it.
+        space_name: How the user named it; for people, and not hashed.
         partition: The groups of subjects.
         settings: Trials, budgets and so on; its budgets are filled in.
         rules: The pick rules.
@@ -138,7 +138,7 @@ class Plan:
 
     def to_yaml(self) -> str:
         """Return the text of plan.yaml."""
-        return dump_yaml({"hash": self.hash, **self.description})
+        return dump_yaml({"hash": self.hash, "space_file": self.space_name, **self.description})
 
 
 def plain_hash(data: Any) -> str:
@@ -206,7 +206,7 @@ def make_plan(
         "partition": partition.to_plain(),
         "presets": {name: genotype.hash for name, genotype in sorted(presets.items())},
         "baselines": {name: [genotype.hash for genotype in grid] for name, grid in sorted(families.items())},
-        "space": {"name": space_name, "hash": plain_hash(space.describe()), "axes": space.describe()[1]},
+        "space": {"hash": plain_hash(space.describe()), "axes": space.describe()[1]},
     }
     return Plan(
         dataset=dataset,

@@ -8,7 +8,7 @@ drop:                             # these go
   augmentation: [shift]
 set:                              # a value fixes, a list limits, {low: …, high: …} limits; counts of a list slot too
   input.optical_flow: {size: 28, centre: [none, median]}
-  training.scratch: {epochs: {low: 5, high: 20}}
+  training.scratch: {epochs: {low: 10, high: 20}}
   stream.stream: {backbone: {low: 1, high: 2}}
 ```
 """

@@ -41,11 +41,10 @@ def make_toy(
     """Clips of two made-up datasets; each of three classes moves another corner of a 14 x 14 map."""
     generator = np.random.default_rng(seed)
     classes = ("negative", "positive", "surprise")
-    rows, made = [], []
-    for subject in range(subjects):
-        for clip in range(clips):
-            made.append(f"toy{subject % 2}/subject{subject:02d}/clip{clip:02d}")
-    made.sort()
+    rows = []
+    made = sorted(
+        f"toy{subject % 2}/subject{subject:02d}/clip{clip:02d}" for subject in range(subjects) for clip in range(clips)
+    )
     if labels is None:
         labels = np.array([(place + place // clips) % 3 for place in range(len(made))])
     result = []

@@ -47,7 +47,7 @@ class Synthetic:
     size: int = integer(48, 128, default=64, doc="pixels along each side of a frame")
     fps: int = integer(25, 500, default=100, doc="frames per second")
     intensity: float = real(0.002, 0.04, default=0.012, doc="largest displacement of the skin, relative to the size")
-    head_motion: float = real(0.0, 0.03, default=0.015, doc="largest shift of the head, relative to the size")
+    head_motion: float = real(0.0, 0.03, default=0.012, doc="largest shift of the head, relative to the size")
     light_drift: float = real(0.0, 0.2, default=0.03, doc="largest change of the light, relative to its brightness")
     noise: float = real(0.0, 10.0, default=3.0, doc="noise of the sensor, in grey levels")
     seed: int = integer(0, 2**31 - 1, default=0, doc="another seed makes other people")
@@ -73,7 +73,7 @@ class Synthetic:
         return Dataset(
             name="synthetic",
             clips=tuple(clips),
-            annotations=pd.DataFrame(annotations, index=[clip.key for clip in clips]),
+            annotations=pd.DataFrame(annotations, index=pd.Index([clip.key for clip in clips], name="clip")),
             classes=CLASSES,
             provides=frozenset({FRAMES, ONSET, APEX, OFFSET, TRUE_FLOW, ACTION_UNITS}),
             licence="made up by mernas: shows no person and is free for any use",

@@ -122,7 +122,7 @@ def paint(face: Face, generator: np.random.Generator) -> NDArray[np.float32]:
 
     # Brows: a tilted arch that thins outwards.
     along: Points = (side - face.eye_x) / face.brow_half_width
-    middle = face.brow_y + face.brow_half_width * (0.35 * face.brow_arch * along**2 - face.brow_tilt * along)
+    middle: Points = face.brow_y + face.brow_half_width * (0.35 * face.brow_arch * along**2 - face.brow_tilt * along)
     brow = face.brow_half_height * (1 - 0.3 * along) - np.abs(y - middle)
     image = _lay(image, face.brow_tone * skin * (1 + 0.2 * grain), _soft(brow, 0.010) * _soft(1 - np.abs(along), 0.06))
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import functools
 from dataclasses import dataclass
-from typing import Any
 
 import cv2
 import numpy as np
@@ -68,9 +67,9 @@ class SyntheticFrames:
         px, py = self._at_rest(frame, x, y)
         columns, rows = (px + EXTENT) * DENSITY - 0.5, (py + EXTENT) * DENSITY - 0.5
         canvas = _clip_canvas(self.face, self.skin_seed, self.resting, self.light, self.size)
-        image: NDArray[Any] = cv2.remap(canvas, columns, rows, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
+        seen = cv2.remap(canvas, columns, rows, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
         overall, sideways = (swing.at(seconds) for swing in self.drift)
-        image = image * (1 + overall + sideways * x)
+        image: Points = seen * (1 + overall + sideways * x)
         if self.noise:
             generator = np.random.default_rng((*self.noise_seed, frame))
             image = image + self.noise * generator.standard_normal(image.shape, dtype=np.float32)

@@ -199,7 +199,8 @@ def _print_forecast(plan: Plan, as_json: bool) -> None:
         stages = [{"stage": title, "jobs": jobs, "seconds": seconds} for title, jobs, seconds in predicted.stages]
         click.echo(json.dumps({"plan": plan.hash, "stages": stages, "pilots": dict(predicted.pilots)}))
         return
-    table = Table(title="Forecast for one worker, from a pilot on random labels; jobs are the most there can be")
+    click.echo("Forecast for one worker, from a pilot on random labels; jobs are the most there can be:")
+    table = Table()
     for heading in ("stage", "jobs", "minutes"):
         table.add_column(heading, justify="left" if heading == "stage" else "right")
     for title, jobs, seconds in predicted.stages:

@@ -88,7 +88,9 @@ def test_epochs_are_watched_only_where_one_subject_is_left_out(job_of: Callable[
     assert run_job(job, store).epoch_predictions is None
 
 
-def test_a_job_learns_what_there_is_to_learn(job_of: Callable[..., tuple[Job, FeatureStore]], toy: Callable[..., Dataset]) -> None:
+def test_a_job_learns_what_there_is_to_learn(
+    job_of: Callable[..., tuple[Job, FeatureStore]], toy: Callable[..., Dataset]
+) -> None:
     job, store = job_of(left_out=2)
     outcome = run_job(job, store)
     assert outcome.probabilities is not None

@@ -20,9 +20,7 @@ def small() -> dict[str, Any]:
 
 
 @pytest.fixture(scope="session")
-def finished(
-    toy: Callable[..., Dataset], toy_space: Path, tmp_path_factory: pytest.TempPathFactory
-) -> SearchResult:
+def finished(toy: Callable[..., Dataset], toy_space: Path, tmp_path_factory: pytest.TempPathFactory) -> SearchResult:
     folder = tmp_path_factory.mktemp("finished") / "run"
     cache = tmp_path_factory.mktemp("finished-cache")
     return run_search(toy(), space=toy_space, out=folder, cache=cache, **SMALL)

@@ -1,4 +1,4 @@
-"""The nested estimate is honest: on labels drawn at random it is chance, while the best of N on the same folds is not."""
+"""The nested estimate is honest: on random labels it is chance, while the best of N on the same folds is not."""
 
 from __future__ import annotations
 

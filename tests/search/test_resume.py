@@ -74,7 +74,15 @@ def same(first: Path, second: Path) -> None:
     assert before.keys() == after.keys()
     for table, rows in before.items():
         assert rows == after[table], table
-    for name in ("front.csv", "rules.csv", "choices.csv", "predictions.csv", "trials.csv", "baselines.csv", "plan.yaml"):
+    for name in (
+        "front.csv",
+        "rules.csv",
+        "choices.csv",
+        "predictions.csv",
+        "trials.csv",
+        "baselines.csv",
+        "plan.yaml",
+    ):
         assert (first / name).read_bytes() == (second / name).read_bytes(), name
 
 
@@ -111,9 +119,7 @@ def test_a_killed_run_resumes_to_the_ledger_of_an_undisturbed_one(
     assert not (folder / "front.csv").exists() or what == "table"
     before = {row[0] for row in sqlite3.connect(folder / "ledger.sqlite").execute("SELECT key FROM jobs")}
     done: list[str] = []
-    run_search(
-        toy(), space=toy_space, out=folder, cache=tmp_path / "cache", reporter=Counter(done), **small
-    )
+    run_search(toy(), space=toy_space, out=folder, cache=tmp_path / "cache", reporter=Counter(done), **small)
     same(finished.folder, folder)
     after = contents(folder)["jobs"]
     assert len(done) == len(after) - len(before)  # nothing that was finished is run again

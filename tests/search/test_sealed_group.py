@@ -21,7 +21,9 @@ def tampered(data: Dataset, sealed: set[str], seed: int, toy_clip: Callable[[str
     """The same clips, but those of some subjects have noise for frames and somebody else's labels."""
     generator = np.random.default_rng(seed)
     clips = tuple(
-        toy_clip(clip.key, generator.normal(size=(3, 14, 14)).astype(np.float32) * 50) if clip.subject in sealed else clip
+        toy_clip(clip.key, generator.normal(size=(3, 14, 14)).astype(np.float32) * 50)
+        if clip.subject in sealed
+        else clip
         for clip in data
     )
     annotations = data.annotations.copy()
@@ -69,7 +71,9 @@ def test_labels_and_frames_of_the_left_out_group_change_nothing_in_its_study(
     before = everything_of(study, finished.plan, finished.folder)
     after = everything_of(study, again.plan, again.folder)
     assert before == after
-    mine = [run.tables.choices[run.tables.choices["group"] == study].reset_index(drop=True) for run in (finished, again)]
+    mine = [
+        run.tables.choices[run.tables.choices["group"] == study].reset_index(drop=True) for run in (finished, again)
+    ]
     assert mine[0].equals(mine[1])
     # The change itself is no small one: the other studies, which do see that group, notice.
     other = str((group + 1) % 3)

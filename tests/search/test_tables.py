@@ -128,7 +128,14 @@ def test_the_first_batch_is_the_same_in_all_studies_and_its_pair_jobs_are_shared
 def test_a_run_directory_holds_what_the_readme_says(finished: SearchResult) -> None:
     names = {path.name for path in finished.folder.iterdir()}
     expected = {"plan.yaml", "ledger.sqlite", "front.csv", "rules.csv", "choices.csv", "predictions.csv", "trials.csv"}
-    expected |= {"baselines.csv", "baseline_predictions.csv", "scores.csv", "front.png", "candidates", "environment.txt"}
+    expected |= {
+        "baselines.csv",
+        "baseline_predictions.csv",
+        "scores.csv",
+        "front.png",
+        "candidates",
+        "environment.txt",
+    }
     assert expected <= names
     assert (finished.folder / "front.png").read_bytes().startswith(b"\x89PNG")
     chosen = set(finished.tables.choices["genotype"]) | set(finished.tables.baselines["genotype"])

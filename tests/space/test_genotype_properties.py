@@ -190,7 +190,10 @@ def test_a_preset_lies_in_the_full_space_of_data_that_fit_it(name: str) -> None:
 
 
 def test_streams_commute_and_inactive_fusion_is_absent() -> None:
-    streams = ["{input: apex_frame, backbone: [{convolution: {width: 4}}]}", "{input: optical_flow, backbone: [residual]}"]
+    streams = [
+        "{input: apex_frame, backbone: [{convolution: {width: 4}}]}",
+        "{input: optical_flow, backbone: [residual]}",
+    ]
     rest = "tasks: [{emotion: {head: linear}}]\nloss: cross_entropy\n"
     first = parse_genotype(f"streams: [{streams[0]}, {streams[1]}]\n{rest}")
     second = parse_genotype(f"streams: [{streams[1]}, {streams[0]}]\n{rest}fusion: concatenation\n")

@@ -123,7 +123,7 @@ def test_flip_is_offered_only_where_the_zero_of_the_flow_is_known() -> None:
 def test_another_version_of_a_component_is_refused_by_name() -> None:
     complete = load_preset("ststnet").genotype.complete()
     complete[2]["training"][1] = 99
-    with pytest.raises(SpaceError, match='training "scratch".*version 99'):
+    with pytest.raises(SpaceError, match=r'training "scratch".*version 99'):
         from_complete(complete)
 
 
