@@ -3,8 +3,8 @@
     python benchmarks/engine_overhead.py
 
 The bare loop is what a user would write: slice the tensors, build the network, shuffle, step, predict. Both sides train
-the same jobs (pair jobs and outer jobs with watched epochs) on one thread, one after the other and alternately, so that a
-noisy machine is noisy for both. The goal is a ratio of at most 1.10.
+the same jobs (pair jobs, and outer jobs with watched epochs) on one thread, one after the other and alternately, so
+that a noisy machine is noisy for both. The goal is a ratio of at most 1.10.
 """
 
 from __future__ import annotations

@@ -8,21 +8,20 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
-import torch
 from numpy.typing import NDArray
 
 import mernas.components  # noqa: F401  # registers every component
 from mernas.components.datasets.clip import Dataset
 from mernas.components.topologies.network import count_parameters
 from mernas.evaluation.bootstrap import draw_resamples, interval
-from mernas.evaluation.custody import FeatureStore, number_rows
+from mernas.evaluation.custody import number_rows
 from mernas.evaluation.jobs import Job, Outcome, make_job
 from mernas.evaluation.metrics import MISSING, Scores, score, score_parts
-from mernas.evaluation.preparation import prepare, recipes_of
 from mernas.evaluation.protocols import protocol
 from mernas.search.baselines import plain_baseline
 from mernas.search.executor import Executor, SerialExecutor
-from mernas.search.nested import Reporter, Silent
+from mernas.search.features import FeatureShelf
+from mernas.search.reporter import Reporter, Silent
 from mernas.search.run import load_data
 from mernas.space.errors import Problem, UnavailableError, UnknownNameError, nearest
 from mernas.space.genotype import Genotype, from_plain, parse_genotype
@@ -128,8 +127,7 @@ def run_evaluation(
     classes = len(dataset.classes)
     tested = [sorted({dataset.clips[place].subject for place in fold.test}) for fold in folds]
     jobs = [make_job(genotype, subjects, book, classes, seed, device)[1] for subjects in tested]
-    clips = [dataset.clips[place] for place in book.clips]
-    maps = {recipe.hash: torch.from_numpy(prepare(clips, recipe, cache)) for recipe in recipes_of([genotype])}
+    store = FeatureShelf(dataset, book, cache, reporter).store([genotype])
     predictions = np.full(len(dataset), MISSING, dtype=np.int64)
     probabilities = np.full((len(dataset), classes), np.nan)
 
@@ -143,7 +141,7 @@ def run_evaluation(
         reporter.advance()
 
     reporter.stage(f"{protocol_name.upper()} of {pipeline if isinstance(pipeline, str) else genotype.hash}", len(jobs))
-    (executor or SerialExecutor()).run(jobs, FeatureStore(maps), arrived, stopping)
+    (executor or SerialExecutor()).run(jobs, store, arrived, stopping)
     return _result(pipeline, genotype, dataset, protocol_name, seed, predictions, probabilities)
 
 

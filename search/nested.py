@@ -5,49 +5,20 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Protocol
-
-import torch
 
 from mernas.components.topologies.network import count_parameters
 from mernas.evaluation.custody import FeatureStore
 from mernas.evaluation.jobs import Job, JobKey, Outcome, make_job
-from mernas.evaluation.preparation import prepare, recipes_of
 from mernas.search.choosing import Chosen, Row, choose, choose_baselines, outer_jobs
 from mernas.search.executor import Executor
+from mernas.search.features import FeatureShelf
 from mernas.search.ledger import ACCEPTED, Ledger
 from mernas.search.plan import Plan
 from mernas.search.record import Record
+from mernas.search.reporter import Reporter, Silent
 from mernas.search.sampling import first_batch, next_batch
 from mernas.space.errors import SpaceError
 from mernas.space.genotype import Genotype
-
-
-class Reporter(Protocol):
-    """Tells the user what goes on."""
-
-    def stage(self, title: str, total: int) -> None:
-        """A stage of `total` steps begins."""
-
-    def advance(self) -> None:
-        """One step of the stage is done."""
-
-    def say(self, text: str) -> None:
-        """Something that the user should know."""
-
-
-class Silent:
-    """A reporter that says nothing."""
-
-    def stage(self, title: str, total: int) -> None:
-        """Say nothing."""
-
-    def advance(self) -> None:
-        """Say nothing."""
-
-    def say(self, text: str) -> None:
-        """Say nothing."""
-
 
 Task = tuple[JobKey, Job]
 
@@ -61,7 +32,6 @@ class NestedSearch:
         ledger: What has been done.
         executor: Where jobs run.
         cache: The folder of prepared maps; None for the default.
-        workers: How many threads prepare maps.
         reporter: Who tells the user.
         stopping: Whether the user wants to stop.
     """
@@ -70,13 +40,12 @@ class NestedSearch:
     ledger: Ledger
     executor: Executor
     cache: Path | None = None
-    workers: int = 1
     reporter: Reporter = field(default_factory=Silent)
     stopping: Callable[[], bool] = lambda: False
 
     def __post_init__(self) -> None:
         self.record = Record(self.plan, self.ledger)
-        self._maps: dict[str, torch.Tensor] = {}
+        self._shelf = FeatureShelf(self.plan.dataset, self.plan.book, self.cache, self.reporter)
         self._sizes: dict[str, int | None] = {}
 
     def run(self) -> tuple[Chosen, tuple[Row, ...]]:
@@ -169,19 +138,5 @@ class NestedSearch:
         self.executor.run([job for _, job in waiting], store, arrived, self.stopping)
 
     def store(self, genotypes: Iterable[Genotype]) -> FeatureStore:
-        """Return the maps that some pipelines need, rows in the order of the row book."""
-        clips = [self.plan.dataset.clips[place] for place in self.plan.book.clips]
-        for recipe in recipes_of(genotypes):
-            if recipe.hash not in self._maps:
-                started = False
-
-                def progress(done: int, total: int, title: str = recipe.title) -> None:
-                    nonlocal started
-                    if not started:
-                        self.reporter.stage(f"Preparing {title}", total)
-                        started = True
-                    self.reporter.advance()
-
-                maps = prepare(clips, recipe, self.cache, self.workers, progress)
-                self._maps[recipe.hash] = torch.from_numpy(maps)
-        return FeatureStore(dict(self._maps))
+        """Return the maps that some pipelines need."""
+        return self._shelf.store(genotypes)

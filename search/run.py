@@ -18,9 +18,10 @@ from mernas.search.baselines import families
 from mernas.search.choosing import Chosen
 from mernas.search.executor import Executor, Interrupted, SerialExecutor
 from mernas.search.ledger import Ledger
-from mernas.search.nested import NestedSearch, Reporter, Silent
+from mernas.search.nested import NestedSearch
 from mernas.search.picture import draw_front
 from mernas.search.plan import Plan, Settings, make_plan
+from mernas.search.reporter import Reporter, Silent
 from mernas.search.results import (
     Tables,
     environment,

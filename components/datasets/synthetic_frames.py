@@ -18,7 +18,7 @@ from mernas.components.datasets.synthetic_face import CANVAS, DENSITY, EXTENT, F
 from mernas.components.datasets.synthetic_muscles import Field, displace, undo
 from mernas.components.datasets.synthetic_time import Head, Swing, Timeline
 
-SHARPNESS = 0.5
+SHARPNESS = 0.6
 """Standard deviation of the camera's blur, in pixels of the frame: enough that sampling makes no false detail."""
 
 

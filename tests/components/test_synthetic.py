@@ -163,7 +163,7 @@ def test_the_apex_is_the_frame_of_largest_displacement(fps: int) -> None:
         largest = [np.hypot(*frames.true_flow(clip.onset, frame)).max() for frame in range(len(frames))]
         assert np.argmax(largest) == clip.apex
         assert largest[clip.apex] > 0
-        assert largest[0] == largest[clip.onset] == largest[-1] == 0
+        assert max(largest[0], largest[clip.onset], largest[-1]) < 1e-3
 
 
 def test_options_are_respected() -> None:

@@ -41,11 +41,11 @@ def recompute(folder) -> tuple[pd.DataFrame, pd.DataFrame]:  # type: ignore[no-u
         honest, final = own[own["group"] != "final"], own[own["group"] == "final"].iloc[0]
         uar = recall_score(rows["label"], rows["prediction"], labels=classes, average="macro", zero_division=0)
         low, high = np.percentile(scores, [2.5, 97.5])
+        nested = uf1(rows["label"], rows["prediction"], classes)
         lines.append({"budget": budget, "rule": rule, "params": final["params"], "params_min": honest["params"].min(),
                       "params_max": honest["params"].max(), "genotypes": honest["genotype"].nunique(),
-                      "inner_uf1": honest["inner_uf1"].mean(), "nested_uf1": uf1(rows["label"], rows["prediction"], classes),
-                      "ci_low": low, "ci_high": high, "nested_uar": uar, "failed": 0,
-                      "genotype": final["genotype"]})  # fmt: skip
+                      "inner_uf1": honest["inner_uf1"].mean(), "nested_uf1": nested, "ci_low": low, "ci_high": high,
+                      "nested_uar": uar, "failed": 0, "genotype": final["genotype"]})  # fmt: skip
     table = pd.DataFrame(lines)
     budgets = table[table["rule"] == ""].drop(columns="rule")
     return budgets, table[table["rule"] != ""].drop(columns="budget")
