@@ -60,8 +60,8 @@ class EvaluationResult:
 def find_pipeline(name: str, data: Dataset) -> Genotype:
     """Return the pipeline of a preset, a baseline or a YAML file, fitted to the data at hand.
 
-    A preset of given flow runs on data with frames too: the estimator is then Farneback's, and that is the only thing
-    that changes.
+    A preset of given flow runs on data with frames too: the estimator is then Farneback's. Maps that the preset takes
+    as they are, in the release's 0 to 255, are then standardised, because the flow is in pixels.
 
     Raises:
         UnknownNameError: If there is no such preset, baseline or file.
@@ -124,6 +124,9 @@ def run_evaluation(
     genotype = find_pipeline(pipeline, dataset) if isinstance(pipeline, str) else pipeline
     book = number_rows(dataset, seed)
     reporter = reporter or Silent()
+    preset = pipeline.lower() if isinstance(pipeline, str) and pipeline.lower() in preset_names() else None
+    if preset is not None and genotype != load_preset(preset).genotype:
+        reporter.say(f"{pipeline} runs on Farneback's flow, standardised, because the data ship no flow maps.")
     classes = len(dataset.classes)
     tested = [sorted({dataset.clips[place].subject for place in fold.test}) for fold in folds]
     jobs = [make_job(genotype, subjects, book, classes, seed, device)[1] for subjects in tested]
@@ -196,11 +199,12 @@ def _fits(genotype: Genotype, data: Dataset) -> bool:
 
 
 def _with_farneback(genotype: Genotype) -> Genotype:
-    """The same pipeline with every given flow taken from frames instead."""
+    """The same pipeline with every given flow taken from frames, and standardised, instead."""
     plain = load_yaml(genotype.to_yaml())
     for stream in plain["streams"]:
         flow = stream["input"].get("optical_flow")
         if flow is not None:
             flow.pop("estimator", None)
             flow["estimator"] = "farneback"
+    plain["normalisation"] = "standardise"
     return from_plain(plain)

@@ -9,7 +9,7 @@ the kind of the data can still reach the end of the stream, so nothing ill-typed
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import mernas.space.grammar  # noqa: F401  # the records are part of every space
@@ -95,7 +95,7 @@ class SearchSpace:
             return domain
         if isinstance(domain, Slot):
             count = limit if isinstance(limit, Integer) else domain.count
-            return Slot(domain.axis, domain.shape, count.low, count.high, domain.default, domain.flows)
+            return replace(domain, low=count.low, high=count.high)
         return limit
 
     def _follow(self, genotype: Genotype) -> tuple[dict[str, tuple[Primitive, Domain]], list[Problem | str]]:

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from mernas.components.datasets.clip import Clip
 from mernas.space.errors import DataError, Problem
-from mernas.space.parameters import integer
+from mernas.space.parameters import choice
 from mernas.space.registry import register
 from mernas.space.taxonomy import APEX, CLIP, FRAMES, IMAGE, MIRRORABLE
 
@@ -37,7 +37,7 @@ class ApexFrame:
         ((1, 28, 28), 1.0)
     """
 
-    size: int = integer(14, 112, default=28, doc="height and width of the map, in pixels")
+    size: int = choice(14, 28, 42, 56, 84, 112, default=28, doc="height and width of the map, in pixels")
 
     @property
     def channels(self) -> tuple[str, ...]:

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from mernas.components.contracts import FlowEstimator
 from mernas.components.datasets.clip import Clip
 from mernas.components.inputs.apex_frame import resized
-from mernas.space.parameters import choice, integer, one
+from mernas.space.parameters import choice, one
 from mernas.space.registry import register
 from mernas.space.taxonomy import CLIP, IMAGE, MIRRORABLE, TRUE_FLOW
 
@@ -45,7 +45,7 @@ class OpticalFlow:
         "u+v", "u+v+strain", "strain", default="u+v+strain", doc="what the channels of the map hold"
     )
     centre: str = choice("none", "median", default="none", doc="what is subtracted from every channel of every map")
-    size: int = integer(14, 112, default=28, doc="height and width of the map, in pixels")
+    size: int = choice(14, 28, 42, 56, 84, 112, default=28, doc="height and width of the map, in pixels")
 
     @property
     def channels(self) -> tuple[str, ...]:

@@ -1,0 +1,75 @@
+"""Plain LOSO of one pipeline: against scikit-learn's own loop, and presets on data of both kinds."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from sklearn.linear_model import LogisticRegression
+from sklearn.metrics import f1_score, recall_score
+from sklearn.model_selection import LeaveOneGroupOut, cross_val_predict
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
+
+from mernas.components.datasets.clip import Dataset
+from mernas.components.datasets.synthetic import Synthetic
+from mernas.search.evaluate import find_pipeline, run_evaluation
+from mernas.search.run import load_data
+from mernas.space.errors import UnavailableError
+from mernas.space.genotype import parse_genotype
+from mernas.space.presets import load_preset
+
+
+def test_loso_of_a_baseline_equals_scikit_learns_own_loop(toy: Callable[..., Dataset], tmp_path: Path) -> None:
+    data = toy(subjects=8, signal=0.3)
+    text = """
+    streams: [{input: {optical_flow: {estimator: given, size: 14}}}]
+    classifier: {logistic_regression: {C: 0.01}}
+    """
+    result = run_evaluation(parse_genotype(text), data, cache=tmp_path)
+    maps = [np.concatenate([clip.given["flow"](), clip.given["strain"]()[None]]).ravel() for clip in data]
+    peer = make_pipeline(StandardScaler(), LogisticRegression(C=0.01, class_weight="balanced", max_iter=5000))
+    subjects = [clip.subject for clip in data]
+    said = cross_val_predict(peer, np.array(maps, dtype=float), data.labels, groups=subjects, cv=LeaveOneGroupOut())
+    assert result.scores.uf1 == pytest.approx(f1_score(data.labels, said, average="macro"))
+    assert result.scores.uar == pytest.approx(recall_score(data.labels, said, average="macro"))
+    assert set(result.parts) == {"toy0", "toy1"}
+    assert result.ci_low <= result.scores.uf1 <= result.ci_high
+
+
+def test_equal_seeds_give_equal_predictions_and_every_clip_one(toy: Callable[..., Dataset], tmp_path: Path) -> None:
+    text = """
+    streams:
+      - input: {optical_flow: {estimator: given, size: 14}}
+        backbone: [{convolution: {width: 3, dropout: 0.3}}]
+    tasks: [emotion]
+    training: {scratch: {epochs: 2}}
+    loss: cross_entropy
+    """
+    first, second = (run_evaluation(parse_genotype(text), toy(), cache=tmp_path, seed=4) for _ in range(2))
+    assert first.predictions.equals(second.predictions)
+    assert list(first.predictions["clip"]) == [clip.key for clip in toy()]
+    assert first.parameters == 3 * (9 * 3 + 1) + 6 + 3 * (3 * 9 + 1)  # convolution, norm, 3 x 3 grid to three classes
+
+
+def test_a_preset_of_given_flow_runs_on_frames_with_farnebacks_flow(toy: Callable[..., Dataset]) -> None:
+    frames = Synthetic(subjects=3, clips=3).load()
+    changed = find_pipeline("STSTNet", frames)
+    assert {stream["input"]["estimator"].name for stream in changed.streams} == {"farneback"}
+    assert changed["normalisation"].name == "standardise"
+    assert find_pipeline("ststnet", toy()) == load_preset("ststnet").genotype
+
+
+def test_a_baseline_without_what_it_needs_is_unavailable(toy: Callable[..., Dataset]) -> None:
+    from dataclasses import replace
+
+    with pytest.raises(UnavailableError, match="needs flow maps, or frames"):
+        find_pipeline("rbf_svm", replace(toy(), provides=frozenset()))
+
+
+def test_the_majority_on_the_released_flow_images_has_its_known_scores(real_data: Path) -> None:
+    result = run_evaluation("majority", load_data(f"flow-images={real_data}"))
+    assert result.scores.uf1 == pytest.approx(0.241, abs=0.001)
+    assert result.scores.uar == pytest.approx(1 / 3)
