@@ -22,7 +22,7 @@ def draw_front(plan: Plan, tables: Tables) -> bytes:
     A row of the front stands at the parameter count of the final study's choice; the horizontal bar spans the counts
     of what the other studies chose. Hollow marks are inner scores: selection scores, no estimates.
     """
-    figure = Figure(figsize=(8, 5), dpi=150, layout="constrained")
+    figure = Figure(figsize=(8, 5.5), dpi=150, layout="constrained")
     FigureCanvasAgg(figure)
     axes = figure.add_subplot()
     front = tables.front
@@ -59,7 +59,7 @@ def draw_front(plan: Plan, tables: Tables) -> bytes:
         f"{plan.dataset.name}: {clips} clips, {subjects} subjects, nested leave-one-subject-out", fontsize=10
     )
     axes.grid(alpha=0.25, which="both")
-    axes.legend(fontsize=7, loc="lower center", ncols=2)
+    figure.legend(fontsize=7, loc="outside lower center", ncols=2)
     buffer = io.BytesIO()
     figure.savefig(buffer, format="png")
     return buffer.getvalue()

@@ -237,24 +237,34 @@ def _print_search(result: SearchResult, as_json: bool) -> None:
 
 
 def _print_table(title: str, data: pd.DataFrame, name: str) -> None:
+    """Print one of the tables, with all its columns where there is room for them."""
     from rich.console import Console
     from rich.table import Table
 
-    table = Table(title=title, title_justify="left")
-    sized = "params" in data.columns
-    headings = [name, *(["params", "over the studies"] if sized else []), "inner UF1", "nested UF1", "95% interval"]
-    for heading in [*headings, "nested UAR", "failed", "genotype"]:
+    console = Console(width=None if sys.stdout.isatty() else 132)
+    sized, wide = "params" in data.columns, console.width >= 125
+    failures = wide or bool((data["failed"] > 0).any())
+    columns: dict[str, Callable[[Any], str]] = {name: lambda row: str(row[name])}
+    if sized:
+        columns["params"] = lambda row: f"{row['params']:,}"
+    if sized and wide:
+        columns["over the studies"] = lambda row: f"{row['params_min']:,} to {row['params_max']:,}"
+    columns["inner UF1"] = lambda row: f"{row['inner_uf1']:.3f}"
+    columns["nested UF1"] = lambda row: f"{row['nested_uf1']:.3f}"
+    columns["95% interval"] = lambda row: f"{row['ci_low']:.3f} to {row['ci_high']:.3f}"
+    if wide:
+        columns["nested UAR"] = lambda row: f"{row['nested_uar']:.3f}"
+    if failures:
+        columns["failed"] = lambda row: str(row["failed"])
+    if wide:
+        columns["genotype"] = lambda row: str(row["genotype"])
+    table = Table()
+    for heading in columns:
         table.add_column(heading, justify="left" if heading in (name, "genotype") else "right", no_wrap=True)
     for row in data.to_dict(orient="records"):
-        sizes = [f"{row['params']:,}", f"{row['params_min']:,} to {row['params_max']:,}"] if sized else []
-        figures = [
-            f"{row['inner_uf1']:.3f}",
-            f"{row['nested_uf1']:.3f}",
-            f"{row['ci_low']:.3f} to {row['ci_high']:.3f}",
-        ]
-        rest = [f"{row['nested_uar']:.3f}", str(row["failed"]), str(row["genotype"])]
-        table.add_row(str(row[name]), *sizes, *figures, *rest)
-    Console(width=None if sys.stdout.isatty() else 130).print(table)
+        table.add_row(*(show(row) for show in columns.values()))
+    click.echo(f"\n{title}")
+    console.print(table)
 
 
 def _evaluate(pipeline: str, data: str, protocol: str, seed: int, device: str, out: Path | None, as_json: bool) -> None:
