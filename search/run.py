@@ -12,6 +12,7 @@ import pandas as pd
 
 import mernas.components  # noqa: F401  # registers every component
 from mernas.components.datasets.clip import Dataset
+from mernas.components.datasets.composite import join
 from mernas.evaluation.partition import make_partition, read_partition
 from mernas.evaluation.picking import parse_budgets, parse_rule, parse_size
 from mernas.search.baselines import families
@@ -46,11 +47,11 @@ RULES = ("best", "knee")
 RUNS = Path("mernas-runs")
 
 
-def load_data(text: str) -> Dataset:
-    """Return a dataset by `NAME` or `NAME=PATH`.
+def load_data(*texts: str) -> Dataset:
+    """Return a dataset by `NAME` or `NAME=PATH`, or the composite of several.
 
     Args:
-        text: `synthetic`, or e.g. `flow-images=/data/norm_u_v_os`.
+        texts: `synthetic`, or e.g. `flow-images=/data/norm_u_v_os`.
 
     Raises:
         UnknownNameError: If no dataset has that name, with the nearest known ones.
@@ -60,6 +61,10 @@ def load_data(text: str) -> Dataset:
         >>> len(load_data("synthetic").classes)
         3
     """
+    return join([_load(text) for text in texts])
+
+
+def _load(text: str) -> Dataset:
     name, given, path = text.partition("=")
     declaration = REGISTRY.get("dataset", name)
     component: Any = declaration.factory()
@@ -261,14 +266,18 @@ def execute_plan(
     stopping: Callable[[], bool] = lambda: False,
 ) -> SearchResult:
     """Do what a plan says and its run directory does not hold yet; arguments as for `run_search`."""
+    reporter = reporter or Silent()
     ledger = open_run(plan, folder)
     try:
+        written = folder / "environment.txt"
+        if written.is_file() and written.read_text(encoding="utf-8") != environment():
+            reporter.say("This run began on another machine or with other versions: bits of its results may differ.")
         search = NestedSearch(
             plan=plan,
             ledger=ledger,
             executor=executor or SerialExecutor(),
             cache=cache,
-            reporter=reporter or Silent(),
+            reporter=reporter,
             stopping=stopping,
         )
         try:

@@ -76,7 +76,7 @@ class SearchSpace:
         axes: dict[str, Any] = {}
         for declaration in self.registry:
             if declaration.name in self.names(declaration.axis):
-                domains = {name: str(self.domain(declaration, name)) for name in declaration.parameters}
+                domains = {name: repr(self.domain(declaration, name)) for name in declaration.parameters}
                 axes.setdefault(declaration.axis, {})[declaration.name] = [declaration.version, domains]
         for outside in ("dataset", "classifier", "features"):
             axes.pop(outside, None)

@@ -51,7 +51,7 @@ def draw_activities(generator: np.random.Generator, emotion: str) -> dict[str, A
 
     Example:
         >>> sorted(draw_activities(np.random.default_rng(3), "surprise"))
-        ['1', '2', '26']
+        ['1', '2', '25', '26']
     """
     expression = EXPRESSIONS[emotion]
     activities = {unit: _activity(generator, 0.7, 1.0) for unit in expression.always}

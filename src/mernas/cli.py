@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 # `mernas search` without --data shows the main job in minutes on two cores.
 DEMONSTRATION: dict[str, Any] = {
-    "data": "synthetic",
+    "data": ("synthetic",),
     "space": "quick",
     "trials": 12,
     "batch": 4,
@@ -55,7 +55,12 @@ def cli() -> None:
 
 
 @cli.command(name="search")
-@click.option("--data", metavar="NAME[=PATH]", help="synthetic, or flow-images=PATH. Without it: a demonstration.")
+@click.option(
+    "--data",
+    multiple=True,
+    metavar="NAME[=PATH]",
+    help="synthetic, or flow-images=PATH; several make a composite. Without it: a demonstration.",
+)
 @click.option("--space", metavar="NAME|FILE", help="quick, standard, full, or a space file.  [default: standard]")
 @click.option("--trials", type=int, metavar="N", help="Proposals per study.  [default: 64]")
 @click.option("--batch", type=int, metavar="N", help="Proposals per study and round.  [default: 8]")
@@ -87,13 +92,20 @@ def search_command(**options: Any) -> None:
 
 @cli.command(name="evaluate")
 @click.argument("pipeline", metavar="PRESET|BASELINE|FILE")
-@click.option("--data", default="synthetic", show_default=True, metavar="NAME[=PATH]", help="Which data.")
+@click.option(
+    "--data",
+    multiple=True,
+    default=["synthetic"],
+    show_default=True,
+    metavar="NAME[=PATH]",
+    help="Which data; several make a composite.",
+)
 @click.option("--protocol", default="loso", show_default=True, metavar="NAME", help="loso.")
 @click.option("--seed", type=int, default=0, show_default=True, metavar="S", help="One seed, one result.")
 @click.option("--device", type=click.Choice(["cpu", "cuda"]), default="cpu", show_default=True, help="Where to train.")
 @click.option("--out", type=Path, metavar="FILE.csv", help="Also write the predictions.")
 @click.option("--json", "as_json", is_flag=True, help="Print the scores as JSON.")
-def evaluate_command(pipeline: str, data: str, protocol: str, **options: Any) -> None:
+def evaluate_command(pipeline: str, data: tuple[str, ...], protocol: str, **options: Any) -> None:
     """Evaluate one pipeline that was fixed beforehand: a preset, a baseline or a YAML file.
 
     \b
@@ -111,9 +123,9 @@ def main() -> None:
 
 
 def _search(dry_run: bool, yes: bool, as_json: bool, out: Path | None, **options: Any) -> None:
-    demonstration = options["data"] is None
+    demonstration = not options["data"]
     defaults = DEMONSTRATION if demonstration else USUAL
-    options = {name: defaults.get(name) if value is None else value for name, value in options.items()}
+    options = {name: defaults.get(name) if value in (None, ()) else value for name, value in options.items()}
 
     from mernas.search.executor import Interrupted
     from mernas.search.progress import Screen
@@ -121,7 +133,7 @@ def _search(dry_run: bool, yes: bool, as_json: bool, out: Path | None, **options
 
     if demonstration:
         click.echo("No --data given: a demonstration on made-up faces (about 2 minutes on one core).", err=True)
-    plan = plan_search(load_data(options.pop("data")), **options)
+    plan = plan_search(load_data(*options.pop("data")), **options)
     folder = run_folder(plan, out)
     click.echo(_headline(plan, folder), err=True)
     if options["device"] == "cuda":
@@ -267,17 +279,26 @@ def _print_table(title: str, data: pd.DataFrame, name: str) -> None:
     console.print(table)
 
 
-def _evaluate(pipeline: str, data: str, protocol: str, seed: int, device: str, out: Path | None, as_json: bool) -> None:
+def _evaluate(
+    pipeline: str, data: tuple[str, ...], protocol: str, seed: int, device: str, out: Path | None, as_json: bool
+) -> None:
     from mernas.search.evaluate import run_evaluation
     from mernas.search.executor import Interrupted
     from mernas.search.progress import Screen
+    from mernas.search.run import load_data
 
     if device == "cuda":
         _require_cuda()
     with _stopping() as stopping, Screen() as screen:
         try:
             result = run_evaluation(
-                pipeline, data, protocol_name=protocol, seed=seed, device=device, reporter=screen, stopping=stopping
+                pipeline,
+                load_data(*data),
+                protocol_name=protocol,
+                seed=seed,
+                device=device,
+                reporter=screen,
+                stopping=stopping,
             )
         except Interrupted:
             screen.say("Stopped; a plain evaluation keeps nothing.")

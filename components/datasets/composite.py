@@ -1,0 +1,53 @@
+"""Composites: several datasets as one, as the field's common benchmark joins three (survey section 2)."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Sequence
+
+import pandas as pd
+
+from mernas.components.datasets.clip import Dataset
+from mernas.space.errors import DataError, Problem, raise_all
+
+
+def join(datasets: Sequence[Dataset]) -> Dataset:
+    """Return one dataset with the clips of several, which offers what all of them offer.
+
+    Subjects and clips are told apart by the dataset in their keys. A single dataset is returned as it is.
+
+    Args:
+        datasets: At least one; each clip key once, and the same classes in all.
+
+    Raises:
+        DataError: If classes differ or a clip occurs twice; with all mistakes.
+
+    Example:
+        >>> from mernas.components.datasets.synthetic import Synthetic
+        >>> data = Synthetic(subjects=2, clips=2).load()
+        >>> join([data]) is data
+        True
+    """
+    if len(datasets) == 1:
+        return datasets[0]
+    problems: list[Problem | str] = []
+    first = datasets[0]
+    for other in datasets[1:]:
+        if other.classes != first.classes:
+            found = f"{', '.join(other.classes)} and {', '.join(first.classes)} of {first.name}"
+            problems.append(Problem(f"dataset {other.name}", "must have the classes of the others", found))
+    clips = sorted((clip for data in datasets for clip in data), key=lambda clip: clip.key)
+    keys = [clip.key for clip in clips]
+    doubled = sorted({key for key, again in itertools.pairwise(keys) if key == again})
+    if doubled:
+        remedy = "name each dataset once"
+        problems.append(Problem("composite", "each clip must occur once", ", ".join(doubled[:3]), remedy))
+    raise_all(DataError, problems)
+    return Dataset(
+        name="+".join(data.name for data in datasets),
+        clips=tuple(clips),
+        annotations=pd.concat([data.annotations for data in datasets]).loc[keys],
+        classes=first.classes,
+        provides=frozenset.intersection(*(data.provides for data in datasets)),
+        licence="; ".join(data.licence for data in datasets),
+    )
