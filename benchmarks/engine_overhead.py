@@ -24,7 +24,7 @@ from mernas.components.topologies.network import build_network, count_parameters
 from mernas.evaluation.custody import FeatureStore, RowBook
 from mernas.evaluation.jobs import Job, JobKey, Outcome, make_job
 from mernas.evaluation.preparation import recipe_of
-from mernas.search.executor import SerialExecutor, prepare_process
+from mernas.search.executor import SerialExecutor
 from mernas.search.ledger import Ledger
 from mernas.space.genotype import Genotype, parse_genotype
 
@@ -78,7 +78,6 @@ def measure(genotype: Genotype) -> tuple[float, float, float]:
     pairs = [make_job(genotype, subjects_out, book, CLASSES, 0) for subjects_out in left_out]
     keys: dict[str, JobKey] = {job.key: key for key, job in pairs}
     jobs = [job for _, job in pairs]
-    prepare_process()
     torch.set_num_threads(1)
     sides: dict[str, list[float]] = {"engine": [], "bare": []}
     for turn in range(ROUNDS + 1):
@@ -93,6 +92,7 @@ def measure(genotype: Genotype) -> tuple[float, float, float]:
             SerialExecutor().run(jobs, store, arrived, lambda: False)
             engine = time.perf_counter() - clock
             ledger.close()
+        torch.set_flush_denormal(True)  # as in every job of the engine, which resets it
         clock = time.perf_counter()
         for job in jobs:
             bare(job, maps)

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 
 import numpy as np
 import torch
@@ -72,20 +73,33 @@ def fit_and_predict(job: Job, store: FeatureStore) -> tuple[NDArray[np.float64],
         channels=[component.channels for component in inputs],
     )
     held_out = [store.select(recipe, job.predict_rows).to(job.device) for recipe in recipes]
-    with threadpool_limits(1), torch.random.fork_rng(devices=[] if job.device == "cpu" else None):
-        threads = torch.get_num_threads()
-        torch.set_num_threads(1)
-        torch.manual_seed(job.seed)
-        try:
-            if job.genotype.is_network:
-                probabilities, epochs = _network(job, view, held_out)
-            else:
-                probabilities, epochs = _classical(job, view, held_out), None
-        finally:
-            torch.set_num_threads(threads)
+    with numeric_state(job.seed, job.device):
+        if job.genotype.is_network:
+            probabilities, epochs = _network(job, view, held_out)
+        else:
+            probabilities, epochs = _classical(job, view, held_out), None
     if not np.isfinite(probabilities).all():
         raise NotFiniteError("a predicted probability is not a number")
     return probabilities, epochs
+
+
+@contextmanager
+def numeric_state(seed: int, device: str) -> Iterator[None]:
+    """Set what makes equal jobs give equal bits in every process, and leave the process as it was.
+
+    One thread for torch and for linear algebra, denormal numbers flushed to zero (they slow a processor down and carry
+    nothing), and torch's generators seeded.
+    """
+    threads = torch.get_num_threads()
+    with threadpool_limits(1), torch.random.fork_rng(devices=[] if device == "cpu" else None):
+        torch.set_num_threads(1)
+        torch.set_flush_denormal(True)
+        torch.manual_seed(seed)
+        try:
+            yield
+        finally:
+            torch.set_num_threads(threads)
+            torch.set_flush_denormal(False)  # torch cannot say what it was; off is how a process starts
 
 
 def _classical(job: Job, view: TrainingView, held_out: Sequence[Tensor]) -> NDArray[np.float64]:

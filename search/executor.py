@@ -5,9 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Protocol
 
-import cv2
-import torch
-
 from mernas.evaluation.custody import FeatureStore
 from mernas.evaluation.fitting import run_job
 from mernas.evaluation.jobs import Job, Outcome
@@ -51,16 +48,9 @@ class SerialExecutor:
         stopping: Callable[[], bool],
     ) -> None:
         """Run all jobs; see `Executor.run`."""
-        prepare_process()
         for job in jobs:
             if stopping():
                 raise Interrupted
             on_outcome(job, run_job(job, store))
         if stopping():
             raise Interrupted
-
-
-def prepare_process() -> None:
-    """Set what makes equal jobs give equal bits in every process: threads, and how denormal numbers are treated."""
-    cv2.setNumThreads(0)
-    torch.set_flush_denormal(True)

@@ -11,7 +11,6 @@ import numpy as np
 from mernas.evaluation.fitting import run_job
 from mernas.evaluation.jobs import Job
 from mernas.evaluation.picking import format_size
-from mernas.search.executor import prepare_process
 from mernas.search.ledger import ACCEPTED
 from mernas.search.nested import NestedSearch
 from mernas.search.plan import FINAL, Plan
@@ -45,7 +44,6 @@ def forecast(search: NestedSearch) -> Forecast:
     proportion to its training rows.
     """
     plan = search.plan
-    prepare_process()
     draws, genotypes = first_batch(plan, FINAL, search.measure)
     by_hash = {genotype.hash: genotype for genotype, _ in genotypes}
     candidates = [by_hash[draw.genotype] for draw in draws if draw.state == ACCEPTED and draw.genotype]

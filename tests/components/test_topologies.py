@@ -31,7 +31,7 @@ loss: cross_entropy
 """
 DOUBLE = """
 streams:
-- input: {apex_frame: {size: 20}}
+- input: {apex_frame: {size: 14}}
   backbone: [{residual: {width: 4, stride: 1, dropout: 0.1}}]
 - input: {optical_flow: {quantities: u+v, size: 28}}
   backbone: [{convolution: {width: 6, norm: none, activation: gelu}}]
@@ -44,7 +44,7 @@ loss: cross_entropy
 def maps_of(network: Network, batch: int, seed: int = 0) -> list[Tensor]:
     """Random maps for SINGLE or DOUBLE; streams are in canonical order, so their sizes are read from the network."""
     generator = torch.Generator().manual_seed(seed)
-    sizes = {1: [(1, 28)], 2: [(1, 20), (2, 28)]}[len(network.streams)]
+    sizes = {1: [(1, 28)], 2: [(1, 14), (2, 28)]}[len(network.streams)]
     if len(sizes) == 2 and network.streams[0].get_submodule("1").get_parameter("0.weight").shape[1] == 2:
         sizes = sizes[::-1]
     return [torch.randn(batch, channels, side, side, generator=generator) for channels, side in sizes]

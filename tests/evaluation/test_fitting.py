@@ -176,3 +176,13 @@ def test_left_out_subjects_are_predicted_and_never_trained_on(toy: Callable[...,
     assert sorted([*job.train_rows, *job.predict_rows]) == list(range(len(data)))
     assert {book.subjects[row] for row in job.predict_rows} == set(data.subjects[:2])
     np.testing.assert_array_equal(job.train_labels, book.labels[job.train_rows])
+
+
+def test_a_job_leaves_the_numeric_state_of_its_process_as_it_was(
+    job_of: Callable[..., tuple[Job, FeatureStore]],
+) -> None:
+    threads = torch.get_num_threads()
+    run_job(*job_of())
+    assert torch.get_num_threads() == threads
+    assert np.float32(1e-40) * np.float32(1) > 0  # denormal numbers are not flushed any more
+    assert (torch.tensor(1e-40) * 1.0).item() > 0
