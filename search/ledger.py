@@ -238,11 +238,3 @@ class Ledger:
     def finished(self) -> set[str]:
         """Return the hashes of the keys of all finished jobs."""
         return {row[0] for row in self._database.execute("SELECT key FROM jobs")}
-
-    def durations(self) -> list[tuple[str, int | None, int, float]]:
-        """Return (kind, parameters, rows read is not counted: subjects read, seconds) of every finished job."""
-        query = (
-            "SELECT genotypes.kind, genotypes.parameters, json_array_length(jobs.read), jobs.seconds "
-            "FROM jobs JOIN genotypes ON genotypes.hash = jobs.genotype WHERE jobs.failure = '' ORDER BY jobs.key"
-        )
-        return [(row[0], row[1], row[2], row[3]) for row in self._database.execute(query)]

@@ -14,7 +14,7 @@ import mernas.components  # noqa: F401  # registers every component
 from mernas.components.datasets.clip import Dataset
 from mernas.components.datasets.composite import join
 from mernas.evaluation.partition import make_partition, read_partition
-from mernas.evaluation.picking import parse_budgets, parse_rule, parse_size
+from mernas.evaluation.picking import default_rules, parse_budgets, parse_size
 from mernas.search.baselines import families
 from mernas.search.choosing import Chosen
 from mernas.search.executor import Executor, Interrupted, SerialExecutor
@@ -43,7 +43,6 @@ from mernas.space.suggestion import RandomTrial
 from mernas.space.tree import SearchSpace
 from mernas.space.yaml_text import read_yaml
 
-RULES = ("best", "knee")
 RUNS = Path("mernas-runs")
 
 
@@ -132,7 +131,7 @@ def plan_search(
         space_name=Path(space).name if Path(space).suffix else str(space),
         partition=made,
         settings=Settings(**{**vars(asked), "budgets": parsed}),
-        rules=[parse_rule(rule) for rule in RULES],
+        rules=default_rules(()),
         presets=fitting_presets(tree),
         families=families(data),
     )

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol
 
 Primitive = bool | int | float | str
@@ -163,10 +163,6 @@ class Parameter:
     doc: str = ""
     needs: Mapping[Primitive, frozenset[str]] = field(default_factory=dict)
     when: Callable[[Mapping[str, Any]], bool] | None = None
-
-    def limited(self, domain: Domain | Slot) -> Parameter:
-        """Return the same parameter over a smaller domain."""
-        return replace(self, domain=domain)
 
 
 KEY = "mernas parameter"

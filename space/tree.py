@@ -208,9 +208,11 @@ class _Walk:
             have = ", ".join(sorted(facts)) or "nothing"
             self.problems.append(Problem(where, rule, f"data that provide {have}", "widen the space file"))
             return None, kind
-        # Which names are offered may depend on the kind that arrives; the kind is then part of the dotted name,
-        # because one name must always have one set of choices.
+        # One dotted name must always have one set of choices. What is offered may depend on the kind that arrives, and,
+        # where not every kind can reach the end, on how many components are still to come: then the name tells them.
         question = f"{where}.{kind}" if slot.flows and kind not in (None, CLIP) else where
+        if slot.flows and offers != self._offers(slot, facts, kind, rest, None, repeats):
+            question = f"{question}.{repeats} to come"
         name = self._answer(question, Choices(names), "none" if given is None else given.name)
         if name == "none":
             return None, kind

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import json
+import signal
+import sqlite3
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import cv2
@@ -99,6 +102,39 @@ def test_a_textbook_search_asks_before_it_starts(images: Path, space: Path, tmp_
     assert declined.exit_code == 1
     assert "Forecast" in declined.stdout
     assert not (tmp_path / "run").exists()
+
+
+def test_ctrl_c_stops_cleanly_says_how_to_resume_and_the_same_command_resumes(
+    images: Path, space: Path, tmp_path: Path
+) -> None:
+    run = tmp_path / "run"
+    arguments = ["search", "--data", f"flow-images={images}", "--space", space, "--trials", 30, "--batch", 10]
+    arguments += ["--groups", 3, "--budgets", "1k,5k", "--max-params", "5k", "--out", run]
+    command = [sys.executable, "-m", "mernas", *map(str, arguments)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as running:
+        while running.poll() is None and not _jobs(run):
+            time.sleep(0.01)
+        running.send_signal(signal.SIGINT)
+        output, told = running.communicate()
+    assert running.returncode == 130, told
+    assert output == ""
+    assert "To resume, repeat the command." in told
+    assert "Traceback" not in told
+    assert (run / "interim.csv").read_text().startswith("budget,params,inner_uf1,genotype,status")
+    done = _jobs(run)
+    resumed = mernas(*arguments)
+    assert resumed.exit_code == 0, resumed.output
+    assert _jobs(run) > done
+    assert not (run / "interim.csv").exists()
+
+
+def _jobs(run: Path) -> int:
+    """How many jobs a run's ledger holds; 0 while there is none."""
+    try:
+        with sqlite3.connect(f"file:{run / 'ledger.sqlite'}?mode=ro", uri=True) as database:
+            return int(database.execute("SELECT count(*) FROM jobs").fetchone()[0])
+    except sqlite3.OperationalError:
+        return 0
 
 
 def test_evaluate_runs_baselines_presets_and_files_under_plain_loso(images: Path, tmp_path: Path) -> None:
