@@ -132,7 +132,7 @@ def _search(dry_run: bool, yes: bool, as_json: bool, out: Path | None, **options
     from mernas.search.run import execute_plan, load_data, plan_search, run_folder
 
     if demonstration:
-        click.echo("No --data given: a demonstration on made-up faces (about 2 minutes on one core).", err=True)
+        click.echo("No --data given: a demonstration on made-up faces, a few minutes on one core.", err=True)
     plan = plan_search(load_data(*options.pop("data")), **options)
     folder = run_folder(plan, out)
     click.echo(_headline(plan, folder), err=True)

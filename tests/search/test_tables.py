@@ -154,3 +154,11 @@ def test_baselines_have_no_parameters_and_enter_no_study(finished: SearchResult)
     assert list(finished.tables.baselines["baseline"]) == ["logistic_regression", "majority", "rbf_svm"]
     assert not {"params", "budget"} & set(finished.tables.baselines.columns)
     assert not set(finished.tables.trials["genotype"]) & set(finished.tables.baselines["genotype"])
+
+
+def test_the_result_in_python_is_what_the_files_hold(finished: SearchResult) -> None:
+    import mernas
+
+    assert mernas.run_search.__module__ == "mernas.search.run"
+    front = pd.read_csv(finished.folder / "front.csv", dtype={"budget": str})
+    pd.testing.assert_frame_equal(finished.front, front, check_dtype=False)
