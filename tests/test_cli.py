@@ -85,6 +85,17 @@ def test_a_search_prints_json_for_programs(images: Path, space: Path, tmp_path: 
     assert {row["rule"] for row in body["rules"]} == {"best", "knee"}
 
 
+def test_a_budget_without_a_candidate_in_some_study_is_not_reported_and_that_is_said(
+    images: Path, space: Path, tmp_path: Path
+) -> None:
+    budgets = ("--budgets", "5,5k", "--out", tmp_path / "run")
+    shown = search(images, space, tmp_path / "run", *budgets)
+    assert "Not reported, because some study has no candidate that small: 5." in shown.stdout
+    body = json.loads(search(images, space, tmp_path / "run", *budgets, "--json").stdout)
+    assert body["not_reported"] == [5]
+    assert [row["budget"] for row in body["front"]] == ["5000"]
+
+
 def test_a_dry_run_forecasts_and_leaves_no_run_directory(images: Path, space: Path, tmp_path: Path) -> None:
     result = search(images, space, tmp_path / "run", "--dry-run", "--json")
     assert result.exit_code == 0, result.output

@@ -228,7 +228,8 @@ def _print_search(result: SearchResult, as_json: bool) -> None:
 
         names = ("front", "rules", "baselines", "choices")
         body = {name: json.loads(getattr(tables, name).to_json(orient="records")) for name in names}
-        click.echo(json.dumps({"folder": str(result.folder), "plan": result.plan.hash, **body}))
+        head = {"folder": str(result.folder), "plan": result.plan.hash, "not_reported": list(result.chosen.empty)}
+        click.echo(json.dumps({**head, **body}))
         return
     from mernas.evaluation.picking import format_size
 
