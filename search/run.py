@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,7 @@ from mernas.search.baselines import families
 from mernas.search.choosing import Chosen
 from mernas.search.executor import Executor, Interrupted, SerialExecutor
 from mernas.search.ledger import Ledger
+from mernas.search.lock import sole_driver
 from mernas.search.nested import NestedSearch
 from mernas.search.picture import draw_front
 from mernas.search.plan import Plan, Settings, make_plan
@@ -214,7 +216,8 @@ def run_search(
         stopping: Asked between jobs whether to stop.
 
     Raises:
-        MernasError: For every mistake of the user, with what to do about it.
+        MernasError: For every mistake of the user, with what to do about it; `LedgerError` if another process runs
+            the same search in the same directory.
         Interrupted: If `stopping` said so.
 
     Example:
@@ -235,8 +238,8 @@ def run_folder(plan: Plan, out: str | Path | None = None) -> Path:
     return Path(out).expanduser() if out is not None else RUNS / f"{plan.dataset.name}-{plan.hash[:10]}"
 
 
-def open_run(plan: Plan, folder: Path) -> Ledger:
-    """Make or open a run directory and return its ledger.
+def claim(plan: Plan, folder: Path) -> None:
+    """Make a run directory for a plan, or see that it is that plan's.
 
     Raises:
         PlanError: If it belongs to another plan.
@@ -253,7 +256,6 @@ def open_run(plan: Plan, folder: Path) -> Ledger:
     else:
         write_text(stated, plan.to_yaml())
         write_text(folder / "environment.txt", environment())
-    return Ledger(folder / "ledger.sqlite", plan.hash)
 
 
 def execute_plan(
@@ -265,9 +267,9 @@ def execute_plan(
     stopping: Callable[[], bool] = lambda: False,
 ) -> SearchResult:
     """Do what a plan says and its run directory does not hold yet; arguments as for `run_search`."""
-    reporter = reporter or Silent()
-    ledger = open_run(plan, folder)
-    try:
+    claim(plan, folder)
+    with sole_driver(folder), closing(Ledger(folder / "ledger.sqlite", plan.hash)) as ledger:
+        reporter = reporter or Silent()
         written = folder / "environment.txt"
         if written.is_file() and written.read_text(encoding="utf-8") != environment():
             reporter.say("This run began on another machine or with other versions: bits of its results may differ.")
@@ -289,5 +291,3 @@ def execute_plan(
         write_run(folder, plan, ledger, tables)
         write_bytes(folder / "front.png", draw_front(plan, tables))
         return SearchResult(plan, folder, tables, chosen)
-    finally:
-        ledger.close()
