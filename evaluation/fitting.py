@@ -88,16 +88,19 @@ def numeric_state(seed: int, device: str) -> Iterator[None]:
     """Set what makes equal jobs give equal bits in every process, and leave the process as it was.
 
     One thread for torch and for linear algebra, denormal numbers flushed to zero (they slow a processor down and carry
-    nothing), and torch's generators seeded.
+    nothing), torch's generators seeded, and on an accelerator cuDNN held to algorithms that repeat themselves.
     """
     threads = torch.get_num_threads()
+    cudnn = (torch.backends.cudnn.deterministic, torch.backends.cudnn.benchmark)
     with threadpool_limits(1), torch.random.fork_rng(devices=[] if device == "cpu" else None):
         torch.set_num_threads(1)
         torch.set_flush_denormal(True)
         torch.manual_seed(seed)
+        torch.backends.cudnn.deterministic, torch.backends.cudnn.benchmark = True, False
         try:
             yield
         finally:
+            torch.backends.cudnn.deterministic, torch.backends.cudnn.benchmark = cudnn
             torch.set_num_threads(threads)
             torch.set_flush_denormal(False)  # torch cannot say what it was; off is how a process starts
 

@@ -190,7 +190,7 @@ def parse_size(text: str | int) -> int:
         >>> parse_size("2k"), parse_size("2.5k"), parse_size("1M"), parse_size(50000)
         (2000, 2500, 1000000, 50000)
     """
-    match = re.fullmatch(r"([0-9]+(?:\.[0-9]+)?)([kKM]?)", str(text).strip())
+    match = re.fullmatch(r"([0-9]{1,15}(?:\.[0-9]{1,15})?)([kKM]?)", str(text).strip())
     # A fraction, because 1.1 * 1_000_000 is not a whole number in floating point.
     size = Fraction(match[1]) * UNITS[match[2].replace("K", "k")] if match else Fraction(0)
     if size < 1 or size.denominator != 1:

@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
 
+import cv2
 import numpy as np
 import platformdirs
 from numpy.typing import NDArray
@@ -92,25 +93,39 @@ def prepare(
     folder = (cache or default_cache()) / recipe.hash
     fingerprints = sorted({clip.fingerprint for clip in clips})
     collection = content_hash([fingerprint.encode() for fingerprint in fingerprints])
-    maps = _stored(folder, collection)
+    shape = instantiate(recipe.input).shape
+    maps = _stored(folder, collection, shape)
     if maps is None:
         maps = _compute(clips, fingerprints, recipe, folder, workers, progress)
         _store(folder, collection, fingerprints, maps)
-        maps = _stored(folder, collection)
+        maps = _stored(folder, collection, shape)
         if maps is None:
             raise DataError(Problem(str(folder), "prepared maps cannot be read back", "", "free some disk space"))
     places = {fingerprint: place for place, fingerprint in enumerate(fingerprints)}
     return maps[[places[clip.fingerprint] for clip in clips]]
 
 
-def _stored(folder: Path, collection: str) -> NDArray[np.float32] | None:
+def _stored(folder: Path, collection: str, shape: tuple[int, ...]) -> NDArray[np.float32] | None:
     """The maps of a collection, mapped from disk, or None if they are absent or not whole."""
+    fingerprints = _listed(folder, collection)
+    if fingerprints is None:
+        return None
     try:
-        fingerprints = json.loads((folder / f"{collection}.json").read_text())
         maps: NDArray[np.float32] = np.load(folder / f"{collection}.npy", mmap_mode="r")
+    except (OSError, ValueError, EOFError):
+        return None
+    return maps if maps.shape == (len(fingerprints), *shape) and maps.dtype == np.float32 else None
+
+
+def _listed(folder: Path, collection: str) -> list[str] | None:
+    """The fingerprints of a collection, or None if its index is absent, not whole or that of another collection."""
+    try:
+        found = json.loads((folder / f"{collection}.json").read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return None
-    return maps if len(maps) == len(fingerprints) else None
+    if not isinstance(found, list) or not all(isinstance(fingerprint, str) for fingerprint in found):
+        return None
+    return found if content_hash([fingerprint.encode() for fingerprint in found]) == collection else None
 
 
 def _compute(
@@ -123,7 +138,7 @@ def _compute(
 ) -> NDArray[np.float32]:
     component: Input = instantiate(recipe.input)
     steps: list[Preprocessing] = [instantiate(leaf) for leaf in recipe.preprocessing]
-    known = _known_rows(folder, set(fingerprints))
+    known = _known_rows(folder, set(fingerprints), component.shape)
     missing = [fingerprint for fingerprint in fingerprints if fingerprint not in known]
     by_content = {clip.fingerprint: clip for clip in clips}
     problems: list[Problem] = []
@@ -134,7 +149,7 @@ def _compute(
             for step in steps:
                 clip = step.apply(clip)
             result = np.ascontiguousarray(component.prepare(clip), dtype=np.float32)
-        except (ValueError, OSError, IndexError) as error:
+        except (ValueError, OSError, IndexError, cv2.error) as error:
             return Problem(clip.key, f"cannot be prepared by {recipe.title}", str(error), "check the clip")
         if result.shape != component.shape or not np.isfinite(result).all():
             rule = f"must give finite maps of shape {component.shape}"
@@ -158,13 +173,13 @@ def _compute(
     return maps
 
 
-def _known_rows(folder: Path, wanted: set[str]) -> dict[str, NDArray[np.float32]]:
+def _known_rows(folder: Path, wanted: set[str], shape: tuple[int, ...]) -> dict[str, NDArray[np.float32]]:
     """Rows that earlier collections of the same recipe hold already."""
     rows: dict[str, NDArray[np.float32]] = {}
     for index in sorted(folder.glob("*.json")) if folder.is_dir() else ():
-        maps = _stored(folder, index.stem)
+        maps = _stored(folder, index.stem, shape)
         if maps is not None:
-            for place, fingerprint in enumerate(json.loads(index.read_text())):
+            for place, fingerprint in enumerate(_listed(folder, index.stem) or ()):
                 if fingerprint in wanted:
                     rows.setdefault(fingerprint, maps[place])
     return rows
@@ -186,6 +201,8 @@ def _write(path: Path, fill: Callable[[IO[bytes]], Any]) -> None:
     try:
         with os.fdopen(handle, "wb") as file:
             fill(file)
+            file.flush()
+            os.fsync(file.fileno())
         Path(name).replace(path)
     except BaseException:
         Path(name).unlink(missing_ok=True)

@@ -23,12 +23,12 @@ from mernas.search.executor import Executor, SerialExecutor
 from mernas.search.features import FeatureShelf
 from mernas.search.reporter import Reporter, Silent
 from mernas.search.run import load_data
-from mernas.space.errors import Problem, UnavailableError, UnknownNameError, nearest
-from mernas.space.genotype import Genotype, from_plain, parse_genotype
+from mernas.space.errors import PlanError, Problem, UnavailableError, UnknownNameError, nearest
+from mernas.space.genotype import Genotype, from_plain
 from mernas.space.presets import load_preset, preset_names
 from mernas.space.registry import REGISTRY
 from mernas.space.tree import SearchSpace
-from mernas.space.yaml_text import load_yaml
+from mernas.space.yaml_text import is_file, load_yaml, read_yaml
 
 
 @dataclass(frozen=True, eq=False)
@@ -73,8 +73,8 @@ def find_pipeline(name: str, data: Dataset) -> Genotype:
         genotype = genotype if _fits(genotype, data) else _with_farneback(genotype)
     elif lower in REGISTRY.names("classifier"):
         genotype = plain_baseline(lower, data)
-    elif Path(name).is_file():
-        genotype = parse_genotype(Path(name).read_text(encoding="utf-8"), name)
+    elif is_file(name):
+        genotype = from_plain(read_yaml(Path(name)), name)
     else:
         known = (*preset_names(), *REGISTRY.names("classifier"))
         remedy = f"{nearest(lower, known)}; or give the path of a YAML file"
@@ -119,6 +119,8 @@ def run_evaluation(
         >>> result.protocol, result.scores.failed
         ('loso', 0)
     """
+    if seed < 0:
+        raise PlanError(Problem("--seed", "must not be negative", str(seed)))
     dataset = load_data(data) if isinstance(data, str) else data
     folds = protocol(protocol_name)([clip.subject for clip in dataset])
     genotype = find_pipeline(pipeline, dataset) if isinstance(pipeline, str) else pipeline
@@ -128,6 +130,8 @@ def run_evaluation(
     if preset is not None and genotype != load_preset(preset).genotype:
         reporter.say(f"{pipeline} runs on Farneback's flow, standardised, because the data ship no flow maps.")
     classes = len(dataset.classes)
+    # Counting builds the network without training it: what cannot be built is refused before anything is prepared.
+    parameters = count_parameters(genotype, classes) if genotype.is_network else None
     tested = [sorted({dataset.clips[place].subject for place in fold.test}) for fold in folds]
     jobs = [make_job(genotype, subjects, book, classes, seed, device)[1] for subjects in tested]
     store = FeatureShelf(dataset, book, cache, reporter).store([genotype])
@@ -145,12 +149,13 @@ def run_evaluation(
 
     reporter.stage(f"{protocol_name.upper()} of {pipeline if isinstance(pipeline, str) else genotype.hash}", len(jobs))
     (executor or SerialExecutor()).run(jobs, store, arrived, stopping)
-    return _result(pipeline, genotype, dataset, protocol_name, seed, predictions, probabilities)
+    return _result(pipeline, genotype, parameters, dataset, protocol_name, seed, predictions, probabilities)
 
 
 def _result(
     pipeline: Genotype | str,
     genotype: Genotype,
+    parameters: int | None,
     dataset: Dataset,
     protocol_name: str,
     seed: int,
@@ -179,7 +184,7 @@ def _result(
     return EvaluationResult(
         name=pipeline if isinstance(pipeline, str) else genotype.hash,
         genotype=genotype,
-        parameters=count_parameters(genotype, classes) if genotype.is_network else None,
+        parameters=parameters,
         protocol=protocol_name,
         scores=score(labels, predictions, classes),
         parts=score_parts(labels, predictions, datasets, classes),

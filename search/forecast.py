@@ -25,10 +25,12 @@ class Forecast:
     Attributes:
         stages: (title, jobs, seconds) in order; jobs of a stage are the most there can be.
         pilots: Seconds of one pilot job by the size of its candidate, or the name of a baseline.
+        failures: What pilots failed of; those are no measure of anything.
     """
 
     stages: tuple[tuple[str, int, float], ...]
     pilots: Mapping[str, float]
+    failures: tuple[str, ...] = ()
 
     @property
     def seconds(self) -> float:
@@ -47,8 +49,10 @@ def forecast(search: NestedSearch) -> Forecast:
     draws, genotypes = first_batch(plan, FINAL, search.measure)
     by_hash = {genotype.hash: genotype for genotype, _ in genotypes}
     candidates = [by_hash[draw.genotype] for draw in draws if draw.state == ACCEPTED and draw.genotype]
-    pilots = [(search.measure(candidate) or 0, _pilot(search, candidate)) for candidate in candidates]
-    families = {name: _pilot(search, grid[0]) for name, grid in plan.families.items()}
+    failures: list[str] = []
+    measured = [(search.measure(candidate) or 0, _pilot(search, candidate, failures)) for candidate in candidates]
+    pilots = [(size, seconds) for size, seconds in measured if seconds is not None]
+    families = {name: _pilot(search, grid[0], failures) or 0.0 for name, grid in plan.families.items()}
 
     groups = len(plan.partition.groups)
     pairs, subjects = groups * (groups - 1) // 2, len(plan.dataset.subjects)
@@ -69,7 +73,7 @@ def forecast(search: NestedSearch) -> Forecast:
     tests = len(worst) * subjects + len(families) * subjects
     stages.append(("Outer test", tests, (sum(worst) + sum(families.values())) * subjects * outer))
     named = {f"network of {format_size(size)} parameters": seconds for size, seconds in sorted(pilots)}
-    return Forecast(tuple(stages), {**named, **families})
+    return Forecast(tuple(stages), {**named, **families}, tuple(failures))
 
 
 def _pilot_job(search: NestedSearch, genotype: Genotype) -> Job:
@@ -81,9 +85,13 @@ def _pilot_job(search: NestedSearch, genotype: Genotype) -> Job:
     return replace(job, train_labels=labels)
 
 
-def _pilot(search: NestedSearch, genotype: Genotype) -> float:
-    job = _pilot_job(search, genotype)
-    return run_job(job, search.store([genotype])).seconds
+def _pilot(search: NestedSearch, genotype: Genotype, failures: list[str]) -> float | None:
+    """Seconds of a pilot, or None if it failed, which is written down."""
+    outcome = run_job(_pilot_job(search, genotype), search.store([genotype]))
+    if outcome.failure:
+        failures.append(f"{genotype.hash}: {outcome.failure}")
+        return None
+    return outcome.seconds
 
 
 def _by_size(plan: Plan, pilots: Sequence[tuple[int, float]], budget: int) -> float:

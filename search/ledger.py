@@ -14,6 +14,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -153,6 +154,13 @@ class Ledger:
                 self._database.execute("ROLLBACK")
             raise
 
+    def _read(self, query: str, *values: str) -> list[Any]:
+        try:
+            return self._database.execute(query, values).fetchall()
+        except sqlite3.DatabaseError as error:
+            remedy = "move the file away; the same command then starts afresh"
+            raise LedgerError(Problem(f"ledger {self.path}", "cannot be read", str(error), remedy)) from None
+
     def close(self) -> None:
         """Close the file; the write-ahead log is folded into it."""
         self._database.close()
@@ -168,10 +176,10 @@ class Ledger:
 
     def genotype(self, key: str) -> Genotype:
         """Return a recorded pipeline."""
-        row = self._database.execute("SELECT complete FROM genotypes WHERE hash = ?", (key,)).fetchone()
-        if row is None:
+        rows = self._read("SELECT complete FROM genotypes WHERE hash = ?", key)
+        if not rows:
             raise LedgerError(Problem(f"ledger {self.path}", f"holds no genotype {key}"))
-        return from_complete(json.loads(row[0]))
+        return from_complete(json.loads(rows[0][0]))
 
     def add_batch(self, draws: Sequence[Draw], genotypes: Sequence[tuple[Genotype, int | None]]) -> None:
         """Record all draws of one batch of one study in one transaction, before the first of its jobs."""
@@ -189,9 +197,7 @@ class Ledger:
         query = "SELECT * FROM draws WHERE study = ? ORDER BY number"
         return [
             Draw(study, number, batch, place, state, origin, genotype, parameters, json.loads(answers))
-            for study, number, batch, place, state, origin, genotype, parameters, answers in self._database.execute(
-                query, (study,)
-            )
+            for study, number, batch, place, state, origin, genotype, parameters, answers in self._read(query, study)
         ]
 
     def add_job(self, key: JobKey, outcome: Outcome, rows: NDArray[np.int64], read: Sequence[str]) -> None:
@@ -227,9 +233,10 @@ class Ledger:
     def job(self, key: JobKey) -> JobRecord | None:
         """Return a finished job, or None."""
         query = "SELECT rows, probabilities, epochs, failure, seconds FROM jobs WHERE key = ?"
-        row = self._database.execute(query, (key.hash,)).fetchone()
-        if row is None:
+        rows = self._read(query, key.hash)
+        if not rows:
             return None
+        row = rows[0]
         predicted = np.frombuffer(row[0], dtype="<i8").astype(np.int64)
         probabilities = None if row[1] is None else np.frombuffer(row[1], dtype="<f8").reshape(len(predicted), -1)
         epochs = None if row[2] is None else np.frombuffer(row[2], dtype="i1").reshape(-1, len(predicted))
@@ -237,4 +244,4 @@ class Ledger:
 
     def finished(self) -> set[str]:
         """Return the hashes of the keys of all finished jobs."""
-        return {row[0] for row in self._database.execute("SELECT key FROM jobs")}
+        return {row[0] for row in self._read("SELECT key FROM jobs")}

@@ -25,6 +25,7 @@ from mernas.space.yaml_text import dump_yaml
 
 PLAN_FORMAT = 1
 SAMPLERS = ("random", "tpe")
+MOST_TRIALS = 100_000
 FINAL = "final"
 """The name of the study over all groups; the others are called by their group's number."""
 
@@ -57,6 +58,9 @@ class Settings:
         for name, value in (("--trials", self.trials), ("--batch", self.batch), ("--max-params", self.max_parameters)):
             if value < 1:
                 problems.append(Problem(name, "must be at least 1", str(value)))
+        for name, value in (("--trials", self.trials), ("--batch", self.batch)):
+            if value > MOST_TRIALS:
+                problems.append(Problem(name, f"must be at most {MOST_TRIALS:,}", f"{value:,}"))
         if self.seed < 0:
             problems.append(Problem("--seed", "must not be negative", str(self.seed)))
         if self.sampler not in SAMPLERS:

@@ -45,6 +45,7 @@ from mernas.space.suggestion import RandomTrial
 from mernas.space.tree import SearchSpace
 from mernas.space.yaml_text import read_yaml
 
+GROUPS = 5
 RUNS = Path("mernas-runs")
 
 
@@ -87,7 +88,7 @@ def fitting_presets(space: SearchSpace) -> dict[str, Genotype]:
 def plan_search(
     data: Dataset,
     space: str | Path = "standard",
-    groups: int | str = 5,
+    groups: int | str | None = None,
     partition: Path | None = None,
     budgets: str | Sequence[str | int] | None = None,
     max_params: int | str = 1_000_000,
@@ -113,6 +114,8 @@ def plan_search(
     parsed = checked(lambda: parse_budgets(budgets, limit), None) if known and budgets is not None else None
     asked = Settings(max_parameters=limit or 1, **settings)
     problems.extend(asked.problems())
+    if groups is not None and partition is not None:
+        problems.append(Problem("--groups", "cannot be given with --partition", str(groups), "leave one of them out"))
     tree = checked(lambda: _inhabited(load_space(space, data.provides)), None)
     keys = [clip.key for clip in data]
     subjects = [clip.subject for clip in data]
@@ -145,7 +148,9 @@ def _inhabited(space: SearchSpace) -> SearchSpace:
     return space
 
 
-def _groups(groups: int | str) -> Any:
+def _groups(groups: int | str | None) -> Any:
+    if groups is None:
+        return GROUPS
     if isinstance(groups, int) or groups == "subjects":
         return groups
     try:
@@ -182,7 +187,7 @@ def run_search(
     space: str | Path = "standard",
     trials: int = 64,
     batch: int = 8,
-    groups: int | str = 5,
+    groups: int | str | None = None,
     partition: Path | None = None,
     budgets: str | Sequence[str | int] | None = None,
     max_params: int | str = 1_000_000,
@@ -202,8 +207,8 @@ def run_search(
         space: `quick`, `standard`, `full`, or the path of a space file.
         trials: Proposals per study.
         batch: Proposals per study and round.
-        groups: How many groups of subjects, at least 3, or `subjects` for one subject per group.
-        partition: A file with the groups of an earlier plan.
+        groups: How many groups of subjects, at least 3, or `subjects` for one subject per group; 5 if not given.
+        partition: A file with the groups of an earlier plan, instead of `groups`.
         budgets: Parameter budgets, e.g. `"2k,10k"`; by default 2k, 10k, 50k, 250k, 1M below `max_params`, and that.
         max_params: No candidate is larger.
         sampler: `tpe` or `random`.

@@ -264,10 +264,11 @@ class _Reader:
         values: dict[str, Value] = {}
         for name, parameter in declaration.parameters.items():
             where = f"{subject}, {name}"
-            if parameter.when is not None and len(self.problems) == before and not parameter.when(values):
-                values[name] = None  # inactive: what was written is dropped, as it changes nothing
-            else:
+            inactive = parameter.when is not None and len(self.problems) == before and not parameter.when(values)
+            if not inactive or name in body:
                 values[name] = self._value(declaration, parameter, name, body, where)
+            if inactive:
+                values[name] = None  # what was written was read for its mistakes, and changes nothing
         return make_leaf(declaration, values) if len(self.problems) == before else None
 
     def _value(

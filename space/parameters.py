@@ -7,7 +7,6 @@ is itself a component (or several) of another axis, and this is all that makes t
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol
@@ -69,7 +68,7 @@ class Real:
     def __contains__(self, value: object) -> bool:
         if isinstance(value, bool) or not isinstance(value, (int, float)):
             return False
-        return math.isfinite(value) and self.low <= value <= self.high
+        return self.low <= value <= self.high  # NaN and the infinities are in no range
 
     def __str__(self) -> str:
         return f"a number in [{self.low:g}, {self.high:g}]"

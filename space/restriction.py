@@ -25,7 +25,7 @@ from mernas.space.errors import Problem, SpaceError, UnknownNameError, nearest, 
 from mernas.space.parameters import Choices, Domain, Integer, Real, Slot
 from mernas.space.registry import REGISTRY, Registry
 from mernas.space.tree import Facts, SearchSpace
-from mernas.space.yaml_text import load_yaml, read_yaml
+from mernas.space.yaml_text import is_file, load_yaml, read_yaml
 
 SHIPPED = ("full", "quick", "standard")
 
@@ -64,7 +64,7 @@ def _load(name: str | Path, full: SearchSpace, above: tuple[str, ...]) -> tuple[
         text = resources.files("mernas.space").joinpath("spaces", f"{name}.yaml").read_text(encoding="utf-8")
         rules, base = load_yaml(text, f"{name}.yaml"), "full"
     else:
-        if not Path(name).is_file():
+        if not is_file(name):
             remedy = nearest(str(name), SHIPPED) + "; or give the path of a YAML file"
             raise SpaceError(Problem(f"space {str(name)!r}", "no such file or shipped space", "", remedy))
         rules, base = read_yaml(Path(name)), "standard"
@@ -76,9 +76,12 @@ def _load(name: str | Path, full: SearchSpace, above: tuple[str, ...]) -> tuple[
     parent = str(rules.get("extends", base))
     if parent not in SHIPPED and not Path(parent).is_absolute():
         parent = str(Path(name).parent / parent)
-    if parent in above or parent == subject:
-        return full, [Problem(subject, "extends itself", " > ".join((*above, subject, parent)))]
-    space, problems = _load(parent, full, (*above, subject))
+    if parent not in SHIPPED:
+        parent = str(Path(parent).resolve())  # one file has many spellings
+    here = (*above, subject if subject in SHIPPED else str(Path(name).resolve()))
+    if parent in here:
+        return full, [Problem(subject, "extends itself", " > ".join((*here, parent)))]
+    space, problems = _load(parent, full, here)
     narrowed, more = _restrict(space, {key: rule for key, rule in rules.items() if key != "extends"}, subject)
     return narrowed, problems + more
 

@@ -28,11 +28,26 @@ def load_yaml(text: str, subject: str = "YAML") -> Any:
     """
     try:
         return YAML(typ="safe", pure=True).load(text)
+    except RecursionError:
+        raise SpaceError(Problem(subject, "is nested too deeply", "", "correct the file")) from None
     except YAMLError as error:
         mark = getattr(error, "problem_mark", None)
         where = f"line {mark.line + 1}, column {mark.column + 1}: " if mark is not None else ""
         detail = getattr(error, "problem", None) or str(error).strip().partition("\n")[0]
         raise SpaceError(Problem(subject, "is not valid YAML", f"{where}{detail}", "correct the file")) from None
+
+
+def is_file(name: str | Path) -> bool:
+    """Return whether a name is that of a file; a name that no file can have is none.
+
+    Example:
+        >>> is_file("x" * 5000)
+        False
+    """
+    try:
+        return Path(name).is_file()
+    except (OSError, ValueError):
+        return False
 
 
 def read_yaml(path: Path) -> Any:

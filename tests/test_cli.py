@@ -111,7 +111,7 @@ def test_a_textbook_search_asks_before_it_starts(images: Path, space: Path, tmp_
     arguments = ["search", "--data", f"flow-images={images}", "--space", space, "--groups", "subjects", *small]
     declined = CliRunner().invoke(cli, [str(argument) for argument in arguments], input="n\n")
     assert declined.exit_code == 1
-    assert "Forecast" in declined.stdout
+    assert "Forecast" in declined.stderr
     assert not (tmp_path / "run").exists()
 
 
@@ -286,3 +286,48 @@ def test_every_command_has_help_with_examples(command: str) -> None:
     result = mernas(command, "--help")
     assert result.exit_code == 0
     assert "Examples:" in result.output
+
+
+def test_a_negative_seed_a_binary_file_and_an_impossible_name_are_told(images: Path, tmp_path: Path) -> None:
+    data = f"flow-images={images}"
+    (tmp_path / "binary.yaml").write_bytes(b"\xff\xfe\x00")
+    for arguments, part in (
+        (["majority", "--seed", -3], "--seed"),
+        ([tmp_path / "binary.yaml"], "UTF-8"),
+        ([tmp_path], "no preset, baseline or file"),
+        (["x" * 5000], "no preset, baseline or file"),
+    ):
+        (message,) = mistakes(mernas("evaluate", *arguments, "--data", data))
+        assert part in message
+    (message,) = mistakes(mernas("evaluate", "majority", "--data", "flow-images=" + "x" * 5000))
+    assert "cannot be read" in message
+
+
+def test_a_pipeline_that_cannot_be_built_is_refused_before_anything_is_trained(images: Path, tmp_path: Path) -> None:
+    path = tmp_path / "deep.yaml"
+    block = "{convolution: {pool: max3}}"
+    path.write_text(
+        f"streams: [{{input: {{optical_flow: {{estimator: given, size: 14}}}}, backbone: [{', '.join([block] * 4)}]}}]\n"
+        "tasks: [emotion]\nloss: cross_entropy\n"
+    )
+    result = mernas("evaluate", path, "--data", f"flow-images={images}")
+    (message,) = mistakes(result)
+    assert "pooling" in message
+    assert "to do" not in result.stderr
+
+
+def test_groups_and_a_partition_exclude_each_other(images: Path, space: Path, tmp_path: Path) -> None:
+    assert search(images, space, tmp_path / "run").exit_code == 0
+    told = mistakes(search(images, space, tmp_path / "other", "--partition", tmp_path / "run" / "plan.yaml"))
+    assert any("cannot be given with --partition" in message for message in told)
+
+
+def test_the_forecast_of_a_textbook_search_leaves_standard_output_to_the_result(
+    images: Path, space: Path, tmp_path: Path
+) -> None:
+    small = ("--trials", 1, "--batch", 1, "--budgets", "5k", "--max-params", "5k", "--out", tmp_path / "run", "--json")
+    arguments = ["search", "--data", f"flow-images={images}", "--space", space, "--groups", "subjects", *small]
+    result = CliRunner().invoke(cli, [str(argument) for argument in arguments], input="y\n")
+    assert result.exit_code == 0, result.output
+    assert "Forecast" in result.stderr
+    assert json.loads(result.stdout)["front"]

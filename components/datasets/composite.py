@@ -30,6 +30,7 @@ def join(datasets: Sequence[Dataset]) -> Dataset:
     """
     if len(datasets) == 1:
         return datasets[0]
+    datasets = sorted(datasets, key=lambda data: data.name)  # the order in which they were named changes nothing
     problems: list[Problem | str] = []
     first = datasets[0]
     for other in datasets[1:]:

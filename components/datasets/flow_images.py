@@ -146,8 +146,12 @@ def _listed(folder: Path) -> list[Path]:
 def _subject_folders(root: Path) -> list[Path]:
     """Every folder below the root, if at least one of them is that of a subject."""
     subject = f'"{root}"'
-    if not root.exists():
-        raise DataError(Problem(subject, "does not exist", "", "check the path"))
+    try:
+        root.stat()
+    except OSError as error:
+        rule = "does not exist" if isinstance(error, FileNotFoundError) else "cannot be read"
+        found = "" if isinstance(error, FileNotFoundError) else error.strerror or str(error)
+        raise DataError(Problem(subject, rule, found, "check the path")) from error
     if not root.is_dir():
         raise DataError(Problem(subject, "must be a folder", "a file", "give the folder that holds the subjects"))
     folders = [child for child in _listed(root) if child.is_dir()]

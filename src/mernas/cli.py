@@ -28,7 +28,6 @@ DEMONSTRATION: dict[str, Any] = {
     "space": "quick",
     "trials": 12,
     "batch": 4,
-    "groups": "5",
     "budgets": "2k,10k,50k",
     "max_params": "50k",
 }
@@ -36,7 +35,6 @@ USUAL: dict[str, Any] = {
     "space": "standard",
     "trials": 64,
     "batch": 8,
-    "groups": "5",
     "budgets": None,
     "max_params": "1M",
 }
@@ -138,9 +136,9 @@ def _search(dry_run: bool, yes: bool, as_json: bool, out: Path | None, **options
     click.echo(_headline(plan, folder), err=True)
     if options["device"] == "cuda":
         _require_cuda()
-    textbook = options["groups"] == "subjects"
+    textbook = all(len(group) == 1 for group in plan.partition.groups)
     if dry_run or (textbook and not yes):
-        _print_forecast(plan, as_json and dry_run)
+        _print_forecast(plan, as_json and dry_run, err=not dry_run)
         if dry_run:
             return
         click.confirm("Start?", abort=True, err=True)
@@ -190,7 +188,7 @@ def _headline(plan: Plan, folder: Path) -> str:
     )
 
 
-def _print_forecast(plan: Plan, as_json: bool) -> None:
+def _print_forecast(plan: Plan, as_json: bool, err: bool) -> None:
     import tempfile
 
     from rich.console import Console
@@ -211,14 +209,16 @@ def _print_forecast(plan: Plan, as_json: bool) -> None:
         stages = [{"stage": title, "jobs": jobs, "seconds": seconds} for title, jobs, seconds in predicted.stages]
         click.echo(json.dumps({"plan": plan.hash, "stages": stages, "pilots": dict(predicted.pilots)}))
         return
-    click.echo("Forecast for one worker, from a pilot on random labels; jobs are the most there can be:")
+    click.echo("Forecast for one worker, from a pilot on random labels; jobs are the most there can be:", err=err)
     table = Table()
     for heading in ("stage", "jobs", "minutes"):
         table.add_column(heading, justify="left" if heading == "stage" else "right")
     for title, jobs, seconds in predicted.stages:
         table.add_row(title, str(jobs), f"{seconds / 60:.1f}")
     table.add_row("in all", str(sum(jobs for _, jobs, _ in predicted.stages)), f"{predicted.seconds / 60:.1f}")
-    Console().print(table)
+    Console(stderr=err).print(table)
+    for failure in predicted.failures:
+        click.echo(f"A pilot failed and counts for nothing: {failure}", err=err)
 
 
 def _print_search(result: SearchResult, as_json: bool) -> None:

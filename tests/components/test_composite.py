@@ -25,7 +25,8 @@ def test_a_composite_holds_every_clip_with_its_own_label_and_the_common_capabili
     assert dict(both.annotations["emotion"]) == labels
     assert both.provides == made_up.provides
     assert set(both.subjects) == set(own.subjects) | set(made_up.subjects)
-    assert both.name == "toy+synthetic"
+    assert both.name == join([made_up, own]).name == "synthetic+toy"
+    assert both.fingerprint == join([made_up, own]).fingerprint
 
 
 def test_a_clip_that_occurs_twice_and_other_classes_are_told_together(toy: Callable[..., Dataset]) -> None:

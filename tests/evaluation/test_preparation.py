@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -80,7 +81,7 @@ def test_another_recipe_or_other_content_is_computed_anew(
     assert counter.calls == 72
 
 
-@pytest.mark.parametrize("damage", ["cut", "gone", "index"])
+@pytest.mark.parametrize("damage", ["cut", "empty", "gone", "shape", "index", "number", "swapped"])
 def test_damaged_maps_are_computed_again(
     damage: str, recipe: Recipe, toy: Callable[..., Dataset], tmp_path: Path
 ) -> None:
@@ -89,10 +90,16 @@ def test_damaged_maps_are_computed_again(
     (maps,) = (tmp_path / recipe.hash).glob("*.npy")
     if damage == "cut":
         maps.write_bytes(maps.read_bytes()[:200])
+    elif damage == "empty":
+        maps.write_bytes(b"")
     elif damage == "gone":
         maps.unlink()
+    elif damage == "shape":
+        np.save(maps, np.zeros((36, 3, 7, 7), dtype=np.float32))
     else:
-        maps.with_suffix(".json").write_text("[")
+        index = maps.with_suffix(".json")
+        swapped = json.dumps(json.loads(index.read_text())[::-1])
+        index.write_text({"index": "[", "number": "5", "swapped": swapped}[damage])
     assert prepare(clips, recipe, tmp_path).tobytes() == before.tobytes()
 
 

@@ -103,3 +103,23 @@ def test_the_write_ahead_log_cut_anywhere_opens_at_a_whole_transaction(tmp_path:
         else:
             assert Ledger(folder / path.name, "plan").finished() == {key.hash for key in keys[:whole]}
     ledger.close()
+
+
+def test_a_ledger_damaged_in_the_middle_gives_one_message_wherever_it_is_read(tmp_path: Path) -> None:
+    path = tmp_path / "ledger.sqlite"
+    ledger = Ledger(path, "plan")
+    genotype = load_preset("ststnet").genotype
+    ledger.add_batch([Draw("0", 0, 0, 0, ACCEPTED, "preset", genotype.hash, 1683, {})], [(genotype, 1683)])
+    for number in range(40):
+        ledger.add_job(JobKey(f"{number:02d}", ("toy/1",), 0, "cpu"), outcome(key=str(number)), ROWS, ["toy/2"])
+    ledger.close()
+    content = path.read_bytes()
+    path.write_bytes(content[:8192] + b"\xff" * (len(content) - 8192))
+    refused = 0
+    for read in ("finished", "draws", "genotype"):
+        argument = {"finished": (), "draws": ("0",), "genotype": (genotype.hash,)}[read]
+        try:
+            getattr(Ledger(path, "plan"), read)(*argument)
+        except LedgerError as error:
+            refused += "ledger" in str(error)
+    assert refused == 3

@@ -98,6 +98,9 @@ def test_space_files_extend_each_other_and_not_themselves(tmp_path: Path) -> Non
     (tmp_path / "c.yaml").write_text("extends: c.yaml\n")
     with pytest.raises(SpaceError, match="extends itself"):
         load_space(tmp_path / "c.yaml", MAPS)
+    (tmp_path / "d.yaml").write_text(f"extends: ../{tmp_path.name}/d.yaml\n")  # another spelling of its own name
+    with pytest.raises(SpaceError, match="extends itself"):
+        load_space(tmp_path / "d.yaml", MAPS)
 
 
 def test_what_the_data_cannot_give_is_called_unavailable_with_its_need() -> None:
@@ -164,3 +167,22 @@ def test_errors_travel_between_processes() -> None:
     again = pickle.loads(pickle.dumps(error))
     assert str(again) == str(error)
     assert isinstance(again, RuntimeError)
+
+
+def test_mistakes_in_an_inactive_part_are_told(tmp_path: Path) -> None:
+    text = f"streams: [{{input: optical_flow, backbone: [residual]}}]\n{REST}"
+    with pytest.raises(SpaceError, match="concatenation"):
+        parse_genotype(f"{text}fusion: concatenatoin\n")
+    assert parse_genotype(f"{text}fusion: concatenation\n") == parse_genotype(text)
+
+
+@pytest.mark.parametrize("value", ["1" + "0" * 400, ".nan", ".inf", "-.inf", "true", "[1]", "null"])
+def test_values_that_are_no_ordinary_number_are_told(value: str) -> None:
+    rest = REST.replace("cross_entropy", f"{{cross_entropy: {{smoothing: {value}}}}}")
+    with pytest.raises(SpaceError, match="smoothing: must be a number in"):
+        parse_genotype(f"streams: [{{input: optical_flow, backbone: [residual]}}]\n{rest}")
+
+
+def test_yaml_nested_without_end_is_told() -> None:
+    with pytest.raises(SpaceError, match="nested too deeply"):
+        load_yaml("[" * 5000, "deep.yaml")
