@@ -305,11 +305,9 @@ def test_a_negative_seed_a_binary_file_and_an_impossible_name_are_told(images: P
 
 def test_a_pipeline_that_cannot_be_built_is_refused_before_anything_is_trained(images: Path, tmp_path: Path) -> None:
     path = tmp_path / "deep.yaml"
-    block = "{convolution: {pool: max3}}"
-    path.write_text(
-        f"streams: [{{input: {{optical_flow: {{estimator: given, size: 14}}}}, backbone: [{', '.join([block] * 4)}]}}]\n"
-        "tasks: [emotion]\nloss: cross_entropy\n"
-    )
+    blocks = ", ".join(["{convolution: {pool: max3}}"] * 4)
+    stream = f"{{input: {{optical_flow: {{estimator: given, size: 14}}}}, backbone: [{blocks}]}}"
+    path.write_text(f"streams: [{stream}]\ntasks: [emotion]\nloss: cross_entropy\n")
     result = mernas("evaluate", path, "--data", f"flow-images={images}")
     (message,) = mistakes(result)
     assert "pooling" in message
