@@ -85,7 +85,7 @@ def test_the_partition_of_an_earlier_plan_can_be_used_again(
 ) -> None:
     plan = planned(toy(), toy_space, seed=5)
     (tmp_path / "plan.yaml").write_text(plan.to_yaml())
-    again = planned(toy(), toy_space, seed=6, partition=tmp_path / "plan.yaml")
+    again = planned(toy(), toy_space, seed=6, groups=None, partition=tmp_path / "plan.yaml")
     assert again.partition == plan.partition
-    with pytest.raises(PlanError):
-        planned(toy(subjects=9), toy_space, partition=tmp_path / "plan.yaml")
+    with pytest.raises(PlanError, match="subject08"):  # a subject that the earlier plan does not know
+        planned(toy(subjects=9), toy_space, groups=None, partition=tmp_path / "plan.yaml")
