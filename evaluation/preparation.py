@@ -10,12 +10,10 @@ from __future__ import annotations
 
 import json
 import os
-import tempfile
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Any
 
 import cv2
 import numpy as np
@@ -24,6 +22,7 @@ from numpy.typing import NDArray
 
 from mernas.components.contracts import Input, Preprocessing
 from mernas.components.datasets.clip import Clip, content_hash
+from mernas.evaluation.whole_file import write_whole
 from mernas.space.errors import DataError, Problem
 from mernas.space.genotype import Genotype, Leaf, instantiate
 
@@ -188,22 +187,8 @@ def _known_rows(folder: Path, wanted: set[str], shape: tuple[int, ...]) -> dict[
 def _store(folder: Path, collection: str, fingerprints: Sequence[str], maps: NDArray[np.float32]) -> None:
     """Write maps and index whole or not at all; the index comes last, because it is what makes them known."""
     try:
-        folder.mkdir(parents=True, exist_ok=True)
-        _write(folder / f"{collection}.npy", lambda file: np.save(file, maps))
-        _write(folder / f"{collection}.json", lambda file: file.write(json.dumps(list(fingerprints)).encode()))
+        write_whole(folder / f"{collection}.npy", lambda file: np.save(file, maps))
+        write_whole(folder / f"{collection}.json", lambda file: file.write(json.dumps(list(fingerprints)).encode()))
     except OSError as error:
         remedy = "set MERNAS_CACHE to a folder that can be written"
         raise DataError(Problem(f"cache {folder}", "cannot be written", error.strerror or str(error), remedy)) from None
-
-
-def _write(path: Path, fill: Callable[[IO[bytes]], Any]) -> None:
-    handle, name = tempfile.mkstemp(dir=path.parent, suffix=".part")
-    try:
-        with os.fdopen(handle, "wb") as file:
-            fill(file)
-            file.flush()
-            os.fsync(file.fileno())
-        Path(name).replace(path)
-    except BaseException:
-        Path(name).unlink(missing_ok=True)
-        raise

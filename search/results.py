@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import platform
-import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib import metadata
@@ -16,6 +15,7 @@ import pandas as pd
 
 from mernas.evaluation.bootstrap import Resamples, draw_resamples, interval
 from mernas.evaluation.metrics import MISSING, score, score_parts
+from mernas.evaluation.whole_file import write_whole
 from mernas.search.choosing import Chosen, Row, outer_predictions
 from mernas.search.ledger import ACCEPTED, Ledger
 from mernas.search.plan import FINAL, Plan
@@ -249,24 +249,13 @@ def write_text(path: Path, text: str) -> None:
 
 
 def write_bytes(path: Path, content: bytes) -> None:
-    """Write a file whole or not at all: beside its place, then moved there.
+    """Write a file whole or not at all.
 
     Raises:
         DataError: If it cannot be written.
     """
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-        try:
-            with os.fdopen(handle, "wb") as file:
-                file.write(content)
-                file.flush()
-                os.fsync(file.fileno())
-            Path(name).chmod(0o644)
-            Path(name).replace(path)
-        except BaseException:
-            Path(name).unlink(missing_ok=True)
-            raise
+        write_whole(path, lambda file: file.write(content))
     except OSError as error:
         remedy = "choose a folder that can be written with --out"
         raise DataError(Problem(str(path), "cannot be written", error.strerror or str(error), remedy)) from None

@@ -69,7 +69,7 @@ def contents(folder: Path) -> dict[str, list[tuple[Any, ...]]]:
     return found
 
 
-def same(first: Path, second: Path) -> None:
+def check_same(first: Path, second: Path) -> None:
     before, after = contents(first), contents(second)
     assert before.keys() == after.keys()
     for table, rows in before.items():
@@ -90,7 +90,7 @@ def test_the_same_seed_gives_the_same_ledger_and_tables(
     finished: SearchResult, toy: Callable[..., Dataset], toy_space: Path, small: dict[str, Any], tmp_path: Path
 ) -> None:
     run_search(toy(), space=toy_space, out=tmp_path / "run", cache=tmp_path / "cache", **small)
-    same(finished.folder, tmp_path / "run")
+    check_same(finished.folder, tmp_path / "run")
 
 
 def test_another_seed_gives_another_search(
@@ -120,7 +120,7 @@ def test_a_killed_run_resumes_to_the_ledger_of_an_undisturbed_one(
     before = {row[0] for row in sqlite3.connect(folder / "ledger.sqlite").execute("SELECT key FROM jobs")}
     done: list[str] = []
     run_search(toy(), space=toy_space, out=folder, cache=tmp_path / "cache", reporter=Counter(done), **small)
-    same(finished.folder, folder)
+    check_same(finished.folder, folder)
     after = contents(folder)["jobs"]
     assert len(done) == len(after) - len(before)  # nothing that was finished is run again
 
@@ -162,7 +162,7 @@ def test_a_stopped_run_leaves_an_interim_front_marked_inner_only_and_resumes(
     assert not (folder / "front.csv").exists()
     run_search(toy(), space=toy_space, out=folder, **small)
     assert not (folder / "interim.csv").exists()
-    same(finished.folder, folder)
+    check_same(finished.folder, folder)
 
 
 def test_a_finished_run_is_printed_again_without_training(
