@@ -24,7 +24,7 @@ from mernas.components.topologies.network import build_network, count_parameters
 from mernas.evaluation.custody import FeatureStore, RowBook
 from mernas.evaluation.jobs import Job, JobKey, Outcome, make_job
 from mernas.evaluation.preparation import recipe_of
-from mernas.search.executor import SerialExecutor
+from mernas.search.executor import Block, SerialExecutor, feed_of
 from mernas.search.ledger import Ledger
 from mernas.space.genotype import Genotype, parse_genotype
 
@@ -89,7 +89,7 @@ def measure(genotype: Genotype) -> tuple[float, float, float]:
                 ledger.add_job(keys[job.key], outcome, job.predict_rows, [subjects[row] for row in job.train_rows])
 
             clock = time.perf_counter()
-            SerialExecutor().run(jobs, store, arrived, lambda: False)
+            SerialExecutor().run(feed_of([Block(tuple(jobs), store)]), arrived, lambda: False)
             engine = time.perf_counter() - clock
             ledger.close()
         torch.set_flush_denormal(True)  # as in every job of the engine, which resets it

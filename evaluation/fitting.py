@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import socket
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -25,36 +27,59 @@ from mernas.components.contracts import (
 from mernas.components.topologies.network import build_network, fit_normalisation
 from mernas.evaluation.custody import FeatureStore, TrainingView
 from mernas.evaluation.jobs import Job, Outcome
+from mernas.evaluation.limits import TimeOut, memory_limit, time_limit
 from mernas.evaluation.preparation import recipe_of
 from mernas.space.errors import CustodyError
 from mernas.space.genotype import Genotype, Leaf, instantiate
 
+NOT_FINITE, CUSTODY, OUT_OF_MEMORY, TIME_OUT, CRASH = "not-finite", "custody", "out-of-memory", "time-out", "crash"
+FAILURES = (NOT_FINITE, CUSTODY, OUT_OF_MEMORY, TIME_OUT, CRASH)
+"""The names of what can go wrong in a job."""
 
-def run_job(job: Job, store: FeatureStore) -> Outcome:
+
+def run_job(job: Job, store: FeatureStore, memory: int | None = None) -> Outcome:
     """Train and predict; whatever goes wrong in the candidate becomes a named failure, never the end of a run.
 
     Args:
-        job: What to do.
+        job: What to do, and how long it may take.
         store: The maps.
+        memory: How many bytes it may allocate; None for no limit.
 
     Returns:
-        Probabilities, or the name of the failure: `not-finite`, `out-of-memory`, `custody` or `crash`.
+        Probabilities, or a failure: one of `FAILURES`, a colon, and what happened.
     """
     started, clock = time.time(), time.perf_counter()
     probabilities: NDArray[np.float64] | None = None
     epochs: NDArray[np.int8] | None = None
     failure = ""
     try:
-        probabilities, epochs = fit_and_predict(job, store)
-    except NotFiniteError as error:
-        failure = f"not-finite: {error}"
-    except CustodyError as error:
-        failure = f"custody: {error}"
-    except (MemoryError, torch.OutOfMemoryError) as error:
-        failure = f"out-of-memory: {error}"
-    except Exception as error:  # one bad candidate never ends a run: it is recorded by name and shown to the user
-        failure = f"crash: {type(error).__name__}: {error}"
-    return Outcome(job.key, probabilities, epochs, failure, time.perf_counter() - clock, started)
+        with time_limit(job.seconds), memory_limit(memory):
+            probabilities, epochs = fit_and_predict(job, store)
+    except (Exception, TimeOut) as error:  # one bad candidate never ends a run: it is recorded and shown to the user
+        failure = name_failure(error)
+    seconds = time.perf_counter() - clock
+    host = f"{socket.gethostname()}:{os.getpid()}"
+    return Outcome(job.key, probabilities, epochs, failure, seconds, started, job.attempt, host)
+
+
+def name_failure(error: BaseException) -> str:
+    """Return the name of a failure, a colon, and what happened, in one line.
+
+    Example:
+        >>> name_failure(MemoryError("no more")), name_failure(KeyError("width"))
+        ('out-of-memory: an allocation was refused', "crash: KeyError: 'width'")
+    """
+    text = " ".join(str(error).split())[:500]
+    if isinstance(error, NotFiniteError):
+        return f"{NOT_FINITE}: {text}"
+    if isinstance(error, CustodyError):
+        return f"{CUSTODY}: {text}"
+    if isinstance(error, TimeOut):
+        return f"{TIME_OUT}: {text}"
+    # On a processor torch reports a refused allocation as a plain RuntimeError.
+    if isinstance(error, (MemoryError, torch.OutOfMemoryError)) or "can't allocate memory" in text:
+        return f"{OUT_OF_MEMORY}: an allocation was refused"  # how large it was depends on the machine
+    return f"{CRASH}: {type(error).__name__}: {text}"
 
 
 def fit_and_predict(job: Job, store: FeatureStore) -> tuple[NDArray[np.float64], NDArray[np.int8] | None]:

@@ -54,6 +54,8 @@ class Job:
         seed: What everything random in the job is seeded with.
         device: Where to train, `cpu` or `cuda`.
         watch_epochs: Whether to record the predictions after every epoch; only where one subject is left out.
+        seconds: How long it may take; None for no limit.
+        attempt: Which attempt this is, from 1.
     """
 
     key: str
@@ -65,6 +67,8 @@ class Job:
     seed: int
     device: str = "cpu"
     watch_epochs: bool = False
+    seconds: float | None = None
+    attempt: int = 1
 
 
 @dataclass(frozen=True, eq=False)
@@ -79,6 +83,7 @@ class Outcome:
         seconds: How long it took.
         started: When it began, seconds since 1970.
         attempts: How often it was tried.
+        host: Where, as `machine:process`.
     """
 
     key: str
@@ -88,6 +93,12 @@ class Outcome:
     seconds: float = 0.0
     started: float = 0.0
     attempts: int = 1
+    host: str = ""
+
+    @property
+    def failure_name(self) -> str:
+        """The name of the failure without what happened; empty if there is none."""
+        return self.failure.partition(":")[0]
 
 
 def numeric_path(device: str) -> str:
@@ -101,7 +112,14 @@ def numeric_path(device: str) -> str:
 
 
 def make_job(
-    genotype: Genotype, left_out: Sequence[str], book: RowBook, classes: int, run_seed: int, device: str = "cpu"
+    genotype: Genotype,
+    left_out: Sequence[str],
+    book: RowBook,
+    classes: int,
+    run_seed: int,
+    device: str = "cpu",
+    repetition: int = 0,
+    seconds: float | None = None,
 ) -> tuple[JobKey, Job]:
     """Return a job and its key.
 
@@ -112,8 +130,10 @@ def make_job(
         classes: How many classes there are.
         run_seed: The run's seed; the job's own is a hash of it and the key.
         device: Where to train.
+        repetition: Which of several trainings that differ by nothing but their seed.
+        seconds: How long it may take; None for no limit.
     """
-    key = JobKey(genotype.hash, tuple(sorted(left_out)), 0, numeric_path(device))
+    key = JobKey(genotype.hash, tuple(sorted(left_out)), repetition, numeric_path(device))
     rows = book.rows_without(key.left_out)
     digest = hashlib.sha256(f"{run_seed} {key.hash}".encode()).digest()
     return key, Job(
@@ -126,4 +146,5 @@ def make_job(
         seed=int.from_bytes(digest[:8], "little") >> 1,
         device=device,
         watch_epochs=len(key.left_out) == 1 and genotype.is_network,
+        seconds=seconds,
     )

@@ -123,25 +123,36 @@ def choose_baselines(plan: Plan, record: Record) -> tuple[Row, ...]:
     return tuple(rows)
 
 
-def outer_jobs(plan: Plan, rows: Sequence[Row]) -> list[tuple[str, str, str]]:
-    """Return (genotype, study, subject) of every outer training, each once, genotype by genotype."""
+def outer_jobs(plan: Plan, rows: Sequence[Row]) -> list[tuple[str, str, str, int]]:
+    """Return (genotype, study, subject, repetition) of every outer training, each once, genotype by genotype."""
     needed: dict[tuple[str, str], str] = {}
     for row in rows:
         for study, choice in row.choices.items():
             if study != FINAL:
                 for subject in plan.partition.groups[int(study)]:
                     needed.setdefault((choice.genotype, subject), study)
-    return [(genotype, study, subject) for (genotype, subject), study in sorted(needed.items())]
+    ordered = sorted(needed.items())
+    repetitions = range(plan.settings.seeds)
+    return [(genotype, study, subject, number) for (genotype, subject), study in ordered for number in repetitions]
 
 
 def outer_predictions(
-    plan: Plan, record: Record, row: Row
+    plan: Plan, record: Record, row: Row, repetition: int = 0
 ) -> tuple[NDArray[np.int64], NDArray[np.float64], NDArray[np.object_]]:
-    """Return the pooled outer predictions of a row, by row number.
+    """Return the pooled outer predictions of a row in one repetition, by row number.
+
+    Args:
+        plan: The plan.
+        record: The record.
+        row: What was chosen.
+        repetition: Which of the plan's repetitions, from 0.
 
     Returns:
         Class numbers (N,), `MISSING` where the job failed; probabilities (N, K), NaN where it failed; and the genotype
         that predicted each row.
+
+    Raises:
+        LookupError: If one of its outer jobs has not been run yet.
     """
     total, classes = len(plan.book.subjects), len(plan.dataset.classes)
     predictions = np.full(total, MISSING, dtype=np.int64)
@@ -149,11 +160,16 @@ def outer_predictions(
     genotypes = np.full(total, "", dtype=object)
     for study, choice in row.choices.items():
         for subject in plan.partition.groups[int(study)] if study != FINAL else ():
-            job = record.job(choice.genotype, (subject,))
+            job = record.job(choice.genotype, (subject,), repetition)
             if job is None:
-                raise LookupError(f"the outer job of {subject} has not been run")
+                raise LookupError(f"the outer job of {subject} has not been run in repetition {repetition}")
             genotypes[job.rows] = choice.genotype
             if job.probabilities is not None:
                 predictions[job.rows] = job.probabilities.argmax(axis=1)
                 probabilities[job.rows] = job.probabilities
     return predictions, probabilities, genotypes
+
+
+def repeated_predictions(plan: Plan, record: Record, row: Row) -> NDArray[np.int64]:
+    """Return the class numbers that a row predicts in every repetition (R, N); see `outer_predictions`."""
+    return np.stack([outer_predictions(plan, record, row, number)[0] for number in range(plan.settings.seeds)])

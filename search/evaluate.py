@@ -19,16 +19,21 @@ from mernas.evaluation.jobs import Job, Outcome, make_job
 from mernas.evaluation.metrics import MISSING, Scores, score, score_parts
 from mernas.evaluation.protocols import protocol
 from mernas.search.baselines import plain_baseline
-from mernas.search.executor import Executor, SerialExecutor
+from mernas.search.dispatch import Dispatcher
+from mernas.search.executor import Executor
 from mernas.search.features import FeatureShelf
 from mernas.search.reporter import Reporter, Silent
 from mernas.search.run import load_data
+from mernas.search.workers import working
 from mernas.space.errors import PlanError, Problem, UnavailableError, UnknownNameError, nearest
 from mernas.space.genotype import Genotype, from_plain
 from mernas.space.presets import load_preset, preset_names
 from mernas.space.registry import REGISTRY
 from mernas.space.tree import SearchSpace
 from mernas.space.yaml_text import is_file, load_yaml, read_yaml
+
+FOLD_BLOCK = 8
+"""At most so many folds are done by one worker at a stretch."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -93,7 +98,9 @@ def run_evaluation(
     seed: int = 0,
     device: str = "cpu",
     cache: Path | None = None,
-    executor: Executor | None = None,
+    executor: str | Executor = "auto",
+    workers: int | None = 1,
+    address: str | None = None,
     reporter: Reporter | None = None,
     stopping: Callable[[], bool] = lambda: False,
 ) -> EvaluationResult:
@@ -106,7 +113,9 @@ def run_evaluation(
         seed: One seed, one result.
         device: `cpu` or `cuda`.
         cache: The folder of prepared maps.
-        executor: Where jobs run; in this process by default.
+        executor: `serial`, `ray`, or an executor; by default Ray Tune where there is more than one worker.
+        workers: How many jobs run at once; None for one for each core, or what a cluster has.
+        address: Of a Ray cluster, e.g. `auto`.
         reporter: Who tells the user.
         stopping: Asked between jobs whether to stop.
 
@@ -139,16 +148,17 @@ def run_evaluation(
     probabilities = np.full((len(dataset), classes), np.nan)
 
     def arrived(job: Job, outcome: Outcome) -> None:
-        if outcome.probabilities is None:
-            reporter.say(f"a fold failed: {outcome.failure}")
-        else:
+        if outcome.probabilities is not None:
             places = book.clips[job.predict_rows]
             predictions[places] = outcome.probabilities.argmax(axis=1)
             probabilities[places] = outcome.probabilities
         reporter.advance()
 
     reporter.stage(f"{protocol_name.upper()} of {pipeline if isinstance(pipeline, str) else genotype.hash}", len(jobs))
-    (executor or SerialExecutor()).run(jobs, store, arrived, stopping)
+    with working(executor, workers, device, address) as made:
+        dispatcher = Dispatcher(made, arrived, reporter.say)
+        dispatcher.add(jobs, store, FOLD_BLOCK)
+        dispatcher.run(stopping)
     return _result(pipeline, genotype, parameters, dataset, protocol_name, seed, predictions, probabilities)
 
 

@@ -1,15 +1,15 @@
 """The ledger: one SQLite file per run, the only truth about what was proposed and what was trained.
 
 Write-ahead logging with full synchronisation, one writer, every finished job in a transaction of its own: whatever
-kills the run costs at most the jobs that were under way. Nothing is ever updated; studies are rebuilt by reading.
+kills the run costs at most the jobs that were under way. Nothing is ever updated but the clock; studies are rebuilt by
+reading.
 """
 
 from __future__ import annotations
 
 import json
-import os
-import socket
 import sqlite3
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -24,7 +24,7 @@ from mernas.space.errors import LedgerError, PlanError, Problem
 from mernas.space.genotype import Genotype, from_complete
 from mernas.space.parameters import Primitive
 
-LEDGER_FORMAT = 1
+LEDGER_FORMAT = 2
 
 # States of a draw. A place in a batch is filled by one `accepted` draw, or given up as `exhausted`.
 ACCEPTED = "accepted"
@@ -49,6 +49,7 @@ CREATE TABLE jobs (
     numeric_path TEXT NOT NULL, read TEXT NOT NULL, rows BLOB NOT NULL, probabilities BLOB, epochs BLOB,
     failure TEXT NOT NULL, seconds REAL NOT NULL, started REAL NOT NULL, host TEXT NOT NULL, attempts INTEGER NOT NULL
 ) STRICT;
+CREATE TABLE sessions (number INTEGER PRIMARY KEY, started REAL NOT NULL, seconds REAL NOT NULL) STRICT;
 """
 
 
@@ -98,6 +99,34 @@ class JobRecord:
     seconds: float
 
 
+@dataclass(frozen=True)
+class Cost:
+    """What one finished job cost.
+
+    Attributes:
+        kind: `network` or `classical`.
+        genotype: Its hash.
+        parameters: Its parameter count; None for classical ones.
+        predicted: How many rows it predicted; it was trained on all others.
+        seconds: How long it took.
+    """
+
+    kind: str
+    genotype: str
+    parameters: int | None
+    predicted: int
+    seconds: float
+
+
+def _remedy(error: sqlite3.DatabaseError) -> str:
+    """What to do about a ledger that cannot be used; only a damaged one has to be given up."""
+    if "full" in str(error) or "I/O" in str(error):
+        return "free some disk space and repeat the command: it goes on where it stopped"
+    if "readonly" in str(error) or "unable to open" in str(error) or "locked" in str(error):
+        return "make the folder and the file writable for this user, or choose another --out"
+    return "move the file away; the same command then starts afresh"
+
+
 class Ledger:
     """The ledger of one run.
 
@@ -112,14 +141,15 @@ class Ledger:
 
     def __init__(self, path: Path, plan_hash: str) -> None:
         self.path = path
+        self._session: int | None = None
+        self._clock = 0.0
         try:
             self._database = sqlite3.connect(path, isolation_level=None)
             self._database.execute("PRAGMA journal_mode = WAL")
             self._database.execute("PRAGMA synchronous = FULL")
             self._open(plan_hash)
         except sqlite3.DatabaseError as error:
-            remedy = "move the file away; the same command then starts afresh"
-            raise LedgerError(Problem(f"ledger {path}", "cannot be opened", str(error), remedy)) from None
+            raise LedgerError(Problem(f"ledger {path}", "cannot be opened", str(error), _remedy(error))) from None
 
     def _open(self, plan_hash: str) -> None:
         tables = {row[0] for row in self._database.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
@@ -144,11 +174,15 @@ class Ledger:
         try:
             self._database.execute("BEGIN IMMEDIATE")
             yield
+            if self._session is not None:
+                passed = (time.perf_counter() - self._clock, self._session)
+                self._database.execute("UPDATE sessions SET seconds = ? WHERE number = ?", passed)
             self._database.execute("COMMIT")
         except sqlite3.DatabaseError as error:
             if self._database.in_transaction:
                 self._database.execute("ROLLBACK")
-            raise LedgerError(Problem(f"ledger {self.path}", "cannot be written", str(error))) from None
+            problem = Problem(f"ledger {self.path}", "cannot be written", str(error), _remedy(error))
+            raise LedgerError(problem) from None
         except BaseException:
             if self._database.in_transaction:
                 self._database.execute("ROLLBACK")
@@ -158,12 +192,43 @@ class Ledger:
         try:
             return self._database.execute(query, values).fetchall()
         except sqlite3.DatabaseError as error:
-            remedy = "move the file away; the same command then starts afresh"
-            raise LedgerError(Problem(f"ledger {self.path}", "cannot be read", str(error), remedy)) from None
+            raise LedgerError(Problem(f"ledger {self.path}", "cannot be read", str(error), _remedy(error))) from None
 
     def close(self) -> None:
         """Close the file; the write-ahead log is folded into it."""
         self._database.close()
+
+    def begin_session(self) -> None:
+        """Start the clock of one driver; every later transaction writes down how far it has come."""
+        with self._transaction():
+            query = "INSERT INTO sessions (started, seconds) VALUES (?, 0)"
+            self._session = self._database.execute(query, (time.time(),)).lastrowid
+        self._clock = time.perf_counter()
+
+    def seconds(self) -> float:
+        """Return how long all drivers of this run have worked, this one until now."""
+        others = sum(
+            seconds for number, seconds in self._read("SELECT number, seconds FROM sessions") if number != self._session
+        )
+        return float(others) + (0.0 if self._session is None else time.perf_counter() - self._clock)
+
+    def end_proposals(self, trials: int) -> None:
+        """Record that every study ends at so many proposals, because the time is up."""
+        with self._transaction():
+            self._database.execute("INSERT INTO about VALUES ('trials', ?)", (str(trials),))
+
+    def ended_at(self) -> int | None:
+        """Return the number of proposals at which the time was up, or None."""
+        rows = self._read("SELECT value FROM about WHERE name = 'trials'")
+        return int(rows[0][0]) if rows else None
+
+    def costs(self) -> list[Cost]:
+        """Return what every finished job cost that did not fail."""
+        query = (
+            "SELECT kind, genotype, parameters, length(rows) / 8, seconds"
+            " FROM jobs JOIN genotypes ON jobs.genotype = genotypes.hash WHERE failure = '' ORDER BY jobs.key"
+        )
+        return [Cost(*row) for row in self._read(query)]
 
     def add_genotypes(self, genotypes: Sequence[tuple[Genotype, int | None]]) -> None:
         """Record pipelines with their parameter counts; known ones are left as they are."""
@@ -224,7 +289,7 @@ class Ledger:
             outcome.failure,
             outcome.seconds,
             outcome.started,
-            f"{socket.gethostname()}:{os.getpid()}",
+            outcome.host,
             outcome.attempts,
         )
         with self._transaction():

@@ -1,4 +1,10 @@
-"""The nested search: rounds of proposals in all studies, their inner jobs, the choices, and the outer test."""
+"""The nested search: proposals in all studies, their inner jobs, the choices, and the outer test.
+
+No study waits for another: each proposes its next batch as soon as its own last one is finished, which is all that a
+proposal may depend on, so that the workers stay busy and one seed still gives one result. An asynchronous study does
+not even wait for its own. Only a run with a time limit proceeds in rounds, because whether there is time for one more
+batch must be decided for all studies at once.
+"""
 
 from __future__ import annotations
 
@@ -10,9 +16,10 @@ from mernas.components.topologies.network import count_parameters
 from mernas.evaluation.custody import FeatureStore
 from mernas.evaluation.jobs import Job, JobKey, Outcome, make_job
 from mernas.search.choosing import Chosen, Row, choose, choose_baselines, outer_jobs
+from mernas.search.dispatch import Dispatcher
 from mernas.search.executor import Executor
 from mernas.search.features import FeatureShelf
-from mernas.search.ledger import ACCEPTED, Ledger
+from mernas.search.ledger import ACCEPTED, Draw, Ledger
 from mernas.search.plan import Plan
 from mernas.search.record import Record
 from mernas.search.reporter import Reporter, Silent
@@ -21,6 +28,8 @@ from mernas.space.errors import SpaceError
 from mernas.space.genotype import Genotype
 
 Task = tuple[JobKey, Job]
+OUTER_BLOCK = 8
+"""At most so many subjects of one pipeline's outer test are done by one worker at a stretch."""
 
 
 @dataclass(eq=False)
@@ -34,6 +43,8 @@ class NestedSearch:
         cache: The folder of prepared maps; None for the default.
         reporter: Who tells the user.
         stopping: Whether the user wants to stop.
+        time_for: Asked before every round whether there is time for it, with the proposals per study that are finished
+            and those that the round would bring them to; None for no time limit.
     """
 
     plan: Plan
@@ -42,11 +53,17 @@ class NestedSearch:
     cache: Path | None = None
     reporter: Reporter = field(default_factory=Silent)
     stopping: Callable[[], bool] = lambda: False
+    time_for: Callable[[int, int], bool] | None = None
 
     def __post_init__(self) -> None:
         self.record = Record(self.plan, self.ledger)
         self._shelf = FeatureShelf(self.plan.dataset, self.plan.book, self.cache, self.reporter)
         self._sizes: dict[str, int | None] = {}
+        self._keys: dict[str, JobKey] = {}
+        self._finished: set[str] = set()
+        self._opened = dict.fromkeys(self.plan.studies, 0)
+        # For every study, the jobs that its candidates still wait for.
+        self._open: dict[str, dict[str, set[str]]] = {study: {} for study in self.plan.studies}
 
     def run(self) -> tuple[Chosen, tuple[Row, ...]]:
         """Do everything that the ledger does not hold yet.
@@ -56,15 +73,110 @@ class NestedSearch:
 
         Raises:
             Interrupted: If the user stopped the run.
+            RunError: If pipeline after pipeline failed.
         """
-        for number in range(len(self.plan.batches)):
-            title = f"Round {number + 1} of {len(self.plan.batches)}"
-            self.execute(title, self.inner_tasks(self.propose(number)))
+        self.search()
         chosen = choose(self.plan, self.record)
         self.execute("Baselines", self.baseline_tasks())
         baselines = choose_baselines(self.plan, self.record)
-        self.execute("Outer test", self.outer_tasks([*chosen.front, *chosen.rules, *baselines]))
+        outer = self.outer_tasks([*chosen.front, *chosen.rules, *baselines])
+        self.execute("Outer test", outer, OUTER_BLOCK)
         return chosen, baselines
+
+    def search(self) -> None:
+        """Let all studies propose until they have had their trials, and run the inner jobs of their proposals."""
+        self._finished = self.ledger.finished()
+        started = False
+
+        def more(dispatcher: Dispatcher) -> None:
+            nonlocal started
+            added = 0
+            while not added:
+                proposals = self.next_proposals()
+                if not proposals:
+                    break
+                tasks = self.unfinished(self.inner_tasks(proposals))
+                if tasks:
+                    store = self.store([job.genotype for _, job in tasks])
+                    if not started:
+                        self.reporter.stage("Search", len(tasks) + self._to_come())
+                        started = True
+                    added = dispatcher.add([job for _, job in tasks], store)
+            if started:
+                self.reporter.resize(len(self._waiting_jobs()) + self._to_come())
+
+        Dispatcher(self.executor, self._record_job, self.reporter.say, more).run(self.stopping)
+
+    def next_proposals(self) -> list[tuple[str, Genotype]]:
+        """Return (study, genotype) of the batches of all studies that may propose now, and count them as proposed."""
+        proposals: list[tuple[str, Genotype]] = []
+        ready = self._in_time([study for study in self.plan.studies if self._may_propose(study)])
+        for study in ready:
+            number = self._opened[study]
+            self._opened[study] += 1
+            own = self.propose(study, number)
+            for genotype in own:
+                waiting = {
+                    key.hash
+                    for key, _ in (self.task(genotype, left_out) for _, left_out in self.plan.inner_left_out(study))
+                }
+                if waiting - self._finished:
+                    self._open[study][genotype.hash] = waiting - self._finished
+            proposals += [(study, genotype) for genotype in own]
+        return proposals
+
+    def propose(self, study: str, number: int) -> list[Genotype]:
+        """Return what a study proposes in a batch; what is not in the ledger yet is drawn and written."""
+        known: list[Draw] = [draw for draw in self.ledger.draws(study) if draw.batch == number]
+        if not known:
+            if number == 0:
+                known, genotypes = first_batch(self.plan, study, self.measure)
+            else:
+                known, genotypes = next_batch(self.plan, self.record, study, number, self.measure)
+            self.ledger.add_batch(known, genotypes)
+        accepted = (draw.genotype for draw in known if draw.state == ACCEPTED and draw.genotype is not None)
+        return [self.ledger.genotype(key) for key in accepted]
+
+    def _may_propose(self, study: str) -> bool:
+        number, batches = self._opened[study], self.plan.batches
+        ended = self.ledger.ended_at()
+        if number == len(batches) or (ended is not None and sum(batches[:number]) >= ended):
+            return False
+        if self.plan.settings.asynchronous and number > 0:
+            return len(self._open[study]) < self.plan.settings.batch
+        return not self._open[study]
+
+    def _in_time(self, ready: list[str]) -> list[str]:
+        """Return those of the studies that are ready which may propose under the time limit, if there is one.
+
+        A study that lags behind another one may always catch up, so that all end at the same number of proposals.
+        Where time is up, that number is recorded.
+        """
+        if self.time_for is None or not ready or self.ledger.ended_at() is not None:
+            return ready
+        drawn = {study: sum(self.plan.batches[: self._opened[study]]) for study in self.plan.studies}
+        most = max(drawn.values())
+        behind = [study for study in ready if drawn[study] < most]
+        if behind:
+            return behind
+        if not self.plan.settings.asynchronous and len(ready) < len(self.plan.studies):
+            return []  # the round is not over
+        number = self._opened[ready[0]]
+        recorded = any(draw.batch == number for study in ready for draw in self.ledger.draws(study))
+        if recorded or self.time_for(min(drawn.values()), most + self.plan.batches[number]):
+            return ready
+        self.ledger.end_proposals(most)
+        return []
+
+    def _to_come(self) -> int:
+        """The most inner jobs that later proposals can need."""
+        batches, ended = self.plan.batches, self.ledger.ended_at()
+        trials = sum(batches) if ended is None else ended
+        left = {study: max(trials - sum(batches[: self._opened[study]]), 0) for study in self.plan.studies}
+        return sum(number * len(self.plan.inner_left_out(study)) for study, number in left.items())
+
+    def _waiting_jobs(self) -> set[str]:
+        return {key for own in self._open.values() for keys in own.values() for key in keys}
 
     def measure(self, genotype: Genotype) -> int | None:
         """Return the parameter count of a pipeline, or None where it does not build."""
@@ -74,21 +186,6 @@ class NestedSearch:
             except SpaceError:
                 self._sizes[genotype.hash] = None
         return self._sizes[genotype.hash]
-
-    def propose(self, number: int) -> list[tuple[str, Genotype]]:
-        """Return (study, genotype) of every proposal of a round; what is not in the ledger yet is drawn and written."""
-        proposals: list[tuple[str, Genotype]] = []
-        for study in self.plan.studies:
-            known = [draw for draw in self.ledger.draws(study) if draw.batch == number]
-            if not known:
-                if number == 0:
-                    known, genotypes = first_batch(self.plan, study, self.measure)
-                else:
-                    known, genotypes = next_batch(self.plan, self.record, study, number, self.measure)
-                self.ledger.add_batch(known, genotypes)
-            accepted = (draw.genotype for draw in known if draw.state == ACCEPTED and draw.genotype is not None)
-            proposals += [(study, self.ledger.genotype(key)) for key in accepted]
-        return proposals
 
     def inner_tasks(self, proposals: Iterable[tuple[str, Genotype]]) -> list[Task]:
         """Return the inner jobs that some proposals need, each once, genotype by genotype."""
@@ -109,33 +206,49 @@ class NestedSearch:
     def outer_tasks(self, rows: Sequence[Row]) -> list[Task]:
         """Return the outer jobs of what was chosen: one subject left out, everyone else trained on."""
         needed = outer_jobs(self.plan, rows)
-        genotypes = {key: self.ledger.genotype(key) for key in {genotype for genotype, _, _ in needed}}
-        return [self.task(genotypes[genotype], (subject,)) for genotype, _, subject in needed]
+        genotypes = {key: self.ledger.genotype(key) for key in {genotype for genotype, _, _, _ in needed}}
+        return [self.task(genotypes[genotype], (subject,), repetition) for genotype, _, subject, repetition in needed]
 
-    def task(self, genotype: Genotype, left_out: Sequence[str]) -> Task:
+    def task(self, genotype: Genotype, left_out: Sequence[str], repetition: int = 0) -> Task:
         """Return one job with its key."""
         settings = self.plan.settings
         classes = len(self.plan.dataset.classes)
-        return make_job(genotype, left_out, self.plan.book, classes, settings.seed, settings.device)
+        book, limit = self.plan.book, settings.job_time
+        return make_job(genotype, left_out, book, classes, settings.seed, settings.device, repetition, limit)
 
-    def execute(self, title: str, tasks: Sequence[Task]) -> None:
-        """Run those of some jobs that the ledger does not hold, and write each as it arrives."""
-        finished = self.ledger.finished()
-        waiting = [(key, job) for key, job in tasks if key.hash not in finished]
+    def unfinished(self, tasks: Sequence[Task]) -> list[Task]:
+        """Return those tasks that the ledger does not hold, and remember what their jobs are called."""
+        self._keys.update((key.hash, key) for key, _ in tasks)
+        return [(key, job) for key, job in tasks if key.hash not in self._finished]
+
+    def execute(self, title: str, tasks: Sequence[Task], most: int | None = None) -> None:
+        """Run those of some jobs that the ledger does not hold, and write each as it arrives.
+
+        Args:
+            title: What the user is told that this is.
+            tasks: The jobs, those of one pipeline together.
+            most: The largest number of jobs that one worker does at a stretch.
+        """
+        self._finished = self.ledger.finished()
+        waiting = self.unfinished(tasks)
         if not waiting:
             return
         store = self.store([job.genotype for _, job in waiting])
-        keys = {key.hash: key for key, _ in waiting}
-        self.reporter.stage(title, len(waiting))
+        dispatcher = Dispatcher(self.executor, self._record_job, self.reporter.say)
+        self.reporter.stage(title, dispatcher.add([job for _, job in waiting], store, most))
+        dispatcher.run(self.stopping)
 
-        def arrived(job: Job, outcome: Outcome) -> None:
-            read = [self.plan.book.subjects[row] for row in job.train_rows]
-            self.ledger.add_job(keys[job.key], outcome, job.predict_rows, read)
-            if outcome.failure:
-                self.reporter.say(f"{job.genotype.hash} failed: {outcome.failure}")
-            self.reporter.advance()
-
-        self.executor.run([job for _, job in waiting], store, arrived, self.stopping)
+    def _record_job(self, job: Job, outcome: Outcome) -> None:
+        read = [self.plan.book.subjects[row] for row in job.train_rows]
+        self.ledger.add_job(self._keys[job.key], outcome, job.predict_rows, read)
+        self._finished.add(job.key)
+        for own in self._open.values():
+            waiting = own.get(job.genotype.hash)
+            if waiting is not None:
+                waiting.discard(job.key)
+                if not waiting:
+                    del own[job.genotype.hash]
+        self.reporter.advance()
 
     def store(self, genotypes: Iterable[Genotype]) -> FeatureStore:
         """Return the maps that some pipelines need."""

@@ -20,7 +20,8 @@ def draw_front(plan: Plan, tables: Tables) -> bytes:
     """Return a PNG of the front.
 
     A row of the front stands at the parameter count of the final study's choice; the horizontal bar spans the counts
-    of what the other studies chose. Hollow marks are inner scores: selection scores, no estimates.
+    of what the other studies chose. Hollow marks are inner scores: selection scores, no estimates. With several
+    repetitions of the outer test every nested figure is their mean, and the title says so.
     """
     figure = Figure(figsize=(8, 5.5), dpi=150, layout="constrained")
     FigureCanvasAgg(figure)
@@ -54,10 +55,9 @@ def draw_front(plan: Plan, tables: Tables) -> bytes:
     axes.set_ylim(0, 1)
     axes.set_xlabel("parameters of the final study's choice (log scale); bar: range over the studies")
     axes.set_ylabel("UF1 (macro F1 of pooled predictions)")
-    clips, subjects = len(plan.dataset), len(plan.dataset.subjects)
-    axes.set_title(
-        f"{plan.dataset.name}: {clips} clips, {subjects} subjects, nested leave-one-subject-out", fontsize=10
-    )
+    clips, subjects, seeds = len(plan.dataset), len(plan.dataset.subjects), plan.settings.seeds
+    title = f"{plan.dataset.name}: {clips} clips, {subjects} subjects, nested leave-one-subject-out"
+    axes.set_title(title + (f" (mean of {seeds} seeds)" if seeds > 1 else ""), fontsize=10)
     axes.grid(alpha=0.25, which="both")
     figure.legend(fontsize=7, loc="outside lower center", ncols=2)
     buffer = io.BytesIO()

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -18,14 +19,17 @@ from mernas.evaluation.custody import RowBook, number_rows
 from mernas.evaluation.jobs import ENGINE_VERSION, numeric_path
 from mernas.evaluation.partition import Partition
 from mernas.evaluation.picking import Rule, default_budgets, format_size
+from mernas.search.samplers import SAMPLERS, sampler_settings
 from mernas.space.errors import PlanError, Problem, raise_all
 from mernas.space.genotype import Genotype
 from mernas.space.tree import SearchSpace
 from mernas.space.yaml_text import dump_yaml
 
 PLAN_FORMAT = 1
-SAMPLERS = ("random", "tpe")
 MOST_TRIALS = 100_000
+MOST_SEEDS = 1_000
+JOB_TIME = 3600.0
+"""Seconds that one training may take, unless the user says otherwise."""
 FINAL = "final"
 """The name of the study over all groups; the others are called by their group's number."""
 
@@ -39,9 +43,14 @@ class Settings:
         batch: Proposals per study and round.
         budgets: Parameter budgets, ascending; None for the defaults below `max_parameters`.
         max_parameters: No candidate is larger.
-        sampler: `tpe` or `random`.
+        sampler: Who proposes.
         seed: The run's seed.
+        seeds: How often every outer training is repeated, each time from another seed.
         device: `cpu` or `cuda`.
+        asynchronous: Whether a study proposes as soon as it has room, at the price that one seed no longer gives one
+            result.
+        time: Seconds that the whole run may take, restarts included; None for no limit.
+        job_time: Seconds that one training may take before it is a failure.
     """
 
     trials: int = 64
@@ -50,7 +59,11 @@ class Settings:
     max_parameters: int = 1_000_000
     sampler: str = "tpe"
     seed: int = 0
+    seeds: int = 1
     device: str = "cpu"
+    asynchronous: bool = False
+    time: float | None = None
+    job_time: float = JOB_TIME
 
     def problems(self) -> list[Problem | str]:
         """Return everything that is wrong with these settings."""
@@ -61,6 +74,11 @@ class Settings:
         for name, value in (("--trials", self.trials), ("--batch", self.batch)):
             if value > MOST_TRIALS:
                 problems.append(Problem(name, f"must be at most {MOST_TRIALS:,}", f"{value:,}"))
+        if not 1 <= self.seeds <= MOST_SEEDS:
+            problems.append(Problem("--seeds", f"must lie between 1 and {MOST_SEEDS:,}", f"{self.seeds:,}"))
+        for name, limit in (("--time", self.time), ("--job-time", self.job_time)):
+            if limit is not None and not 0 < limit < math.inf:
+                problems.append(Problem(name, "must be above 0 s", f"{limit:g}"))
         if self.seed < 0:
             problems.append(Problem("--seed", "must not be negative", str(self.seed)))
         if self.sampler not in SAMPLERS:
@@ -123,7 +141,10 @@ class Plan:
 
     @property
     def batches(self) -> tuple[int, ...]:
-        """How many proposals per study each round has."""
+        """How many proposals per study each batch has; an asynchronous study has batches of one after the first."""
+        if self.settings.asynchronous:
+            first = min(self.settings.trials, self.settings.batch)
+            return (first, *[1] * (self.settings.trials - first))
         whole, rest = divmod(self.settings.trials, self.settings.batch)
         return (*[self.settings.batch] * whole, *([rest] if rest else []))
 
@@ -200,10 +221,11 @@ def make_plan(
             "rules": [*(str(rule) for rule in rules), *(f"<={format_size(budget)}" for budget in budgets)],
             "sampler": sampler_settings(settings.sampler),
             "seed": settings.seed,
-            "repetitions": 1,
+            "repetitions": settings.seeds,
             "racing": False,
-            "asynchronous": False,
-            "time": None,
+            "asynchronous": settings.asynchronous,
+            "time": settings.time,
+            "job_time": settings.job_time,
             "numeric_path": numeric_path(settings.device),
         },
         "resamples": {"intervals": 2000, "knee": 1000},
@@ -224,17 +246,3 @@ def make_plan(
         families=families,
         description=description,
     )
-
-
-def sampler_settings(name: str) -> dict[str, Any]:
-    """Return everything that fixes a sampler but its seed."""
-    if name == "tpe":
-        return {
-            "name": "tpe",
-            "multivariate": True,
-            "group": True,
-            "constant_liar": True,
-            "n_startup_trials": 0,
-            "n_ei_candidates": 24,
-        }
-    return {"name": name}

@@ -3,12 +3,21 @@
 from __future__ import annotations
 
 import time
+from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 from rich.progress import TimeRemainingColumn as Remaining
+
+
+@dataclass
+class _Stage:
+    title: str
+    left: int
+    since: float
+    bar: TaskID | None
 
 
 class Screen:
@@ -23,10 +32,7 @@ class Screen:
         self.console = console or Console(stderr=True)
         self._log = log
         self._progress: Progress | None = None
-        self._task: TaskID | None = None
-        self._title = ""
-        self._left = 0
-        self._since = 0.0
+        self._stages: list[_Stage] = []
 
     def __enter__(self) -> Screen:
         if self.console.is_terminal:
@@ -49,24 +55,42 @@ class Screen:
             self._progress.stop()
 
     def stage(self, title: str, total: int) -> None:
-        """A stage of `total` steps begins."""
-        self._title, self._left, self._since = title, total, time.perf_counter()
-        if self._progress is not None:
-            self._task = self._progress.add_task(title, total=total)
-        else:
+        """A stage of `total` steps begins; if it begins inside another one, that one goes on when this one is done."""
+        bar = self._progress.add_task(title, total=total) if self._progress is not None else None
+        self._stages.append(_Stage(title, total, time.perf_counter(), bar))
+        if self._progress is None:
             self.console.print(f"{title}: {total} to do", highlight=False)
         self._write(f"{title}: {total} to do")
 
+    def resize(self, left: int) -> None:
+        """The stage turns out to have so many steps left."""
+        if not self._stages:
+            return
+        stage = self._stages[-1]
+        stage.left = left
+        if self._progress is not None and stage.bar is not None:
+            done = self._progress.tasks[self._progress.task_ids.index(stage.bar)].completed
+            self._progress.update(stage.bar, total=done + left)
+        if left == 0:
+            self._end()
+
     def advance(self) -> None:
         """One step of the stage is done."""
-        self._left -= 1
-        if self._progress is not None and self._task is not None:
-            self._progress.advance(self._task)
-        if self._left == 0:
-            text = f"{self._title}: done in {time.perf_counter() - self._since:.1f} s"
-            if self._progress is None:
-                self.console.print(text, highlight=False)
-            self._write(text)
+        if not self._stages:
+            return
+        stage = self._stages[-1]
+        stage.left -= 1
+        if self._progress is not None and stage.bar is not None:
+            self._progress.advance(stage.bar)
+        if stage.left == 0:
+            self._end()
+
+    def _end(self) -> None:
+        stage = self._stages.pop()
+        text = f"{stage.title}: done in {time.perf_counter() - stage.since:.1f} s"
+        if self._progress is None:
+            self.console.print(text, highlight=False)
+        self._write(text)
 
     def say(self, text: str) -> None:
         """Something that the user should know."""

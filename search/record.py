@@ -44,13 +44,13 @@ class Record:
         self._candidates: dict[tuple[str, str], Candidate] = {}
         self._jobs: dict[str, JobRecord] = {}
 
-    def job_key(self, genotype: str, left_out: tuple[str, ...]) -> JobKey:
-        """Return the key of a job of this plan."""
-        return JobKey(genotype, tuple(sorted(left_out)), 0, self.plan.numeric_path)
+    def job_key(self, genotype: str, left_out: tuple[str, ...], repetition: int = 0) -> JobKey:
+        """Return the key of a job of this plan; an inner job is always repetition 0."""
+        return JobKey(genotype, tuple(sorted(left_out)), repetition, self.plan.numeric_path)
 
-    def job(self, genotype: str, left_out: tuple[str, ...]) -> JobRecord | None:
+    def job(self, genotype: str, left_out: tuple[str, ...], repetition: int = 0) -> JobRecord | None:
         """Return a finished job, or None; finished jobs are read from the ledger once."""
-        key = self.job_key(genotype, left_out)
+        key = self.job_key(genotype, left_out, repetition)
         known = self._jobs.get(key.hash) or self.ledger.job(key)
         if known is not None:
             self._jobs[key.hash] = known

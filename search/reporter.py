@@ -9,7 +9,10 @@ class Reporter(Protocol):
     """Tells the user what goes on."""
 
     def stage(self, title: str, total: int) -> None:
-        """A stage of `total` steps begins."""
+        """A stage of `total` steps begins; if it begins inside another one, that one goes on when this one is done."""
+
+    def resize(self, left: int) -> None:
+        """The stage turns out to have so many steps left."""
 
     def advance(self) -> None:
         """One step of the stage is done."""
@@ -22,6 +25,9 @@ class Silent:
     """A reporter that says nothing."""
 
     def stage(self, title: str, total: int) -> None:
+        """Say nothing."""
+
+    def resize(self, left: int) -> None:
         """Say nothing."""
 
     def advance(self) -> None:

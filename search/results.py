@@ -1,13 +1,20 @@
-"""Results: the tables that a run leaves behind, each written whole or not at all."""
+"""Results: the tables that a run leaves behind, each written whole or not at all.
+
+With several repetitions of the outer trainings a figure is the mean of those of the repetitions, each made from that
+repetition's own pooled predictions; predictions of several repetitions are never pooled.
+"""
 
 from __future__ import annotations
 
+import itertools
+import math
 import os
 import platform
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
+from statistics import mean, stdev
 from typing import Any
 
 import numpy as np
@@ -16,7 +23,7 @@ import pandas as pd
 from mernas.evaluation.bootstrap import Resamples, draw_resamples, interval
 from mernas.evaluation.metrics import MISSING, score, score_parts
 from mernas.evaluation.whole_file import write_whole
-from mernas.search.choosing import Chosen, Row, outer_predictions
+from mernas.search.choosing import Chosen, Row, outer_predictions, repeated_predictions
 from mernas.search.ledger import ACCEPTED, Ledger
 from mernas.search.plan import FINAL, Plan
 from mernas.search.record import Record
@@ -38,10 +45,10 @@ class Tables:
         front: One row per budget.
         rules: One row per pick rule that is not a budget: its honest estimate.
         choices: What every study chose.
-        predictions: Pooled outer predictions of the front and the rules.
+        predictions: Pooled outer predictions of the front and the rules, a block of rows per repetition.
         trials: One row per proposal.
         baselines: One row per baseline family.
-        baseline_predictions: Pooled outer predictions of the baselines.
+        baseline_predictions: The same of the baselines.
         scores: Per-dataset and per-class figures of every row of the front, the rules and the baselines.
         resamples: What the intervals were made from.
     """
@@ -93,8 +100,8 @@ def make_tables(plan: Plan, record: Record, chosen: Chosen, baselines: Sequence[
 
 
 def _figures(plan: Plan, record: Record, row: Row, drawn: Resamples) -> dict[str, Any]:
-    predictions, _, _ = outer_predictions(plan, record, row)
-    scores = score(plan.book.labels, predictions, len(plan.dataset.classes))
+    predictions = repeated_predictions(plan, record, row)
+    scores = [score(plan.book.labels, one, len(plan.dataset.classes)) for one in predictions]
     low, high = interval("uf1", plan.book.labels, predictions, plan.book.subjects, drawn)
     sizes = [choice.parameters for choice in row.honest]
     return {
@@ -103,11 +110,11 @@ def _figures(plan: Plan, record: Record, row: Row, drawn: Resamples) -> dict[str
         "params_max": max(sizes),
         "genotypes": len({choice.genotype for choice in row.honest}),
         "inner_uf1": float(np.mean([choice.uf1 for choice in row.honest])),
-        "nested_uf1": scores.uf1,
+        "nested_uf1": mean(one.uf1 for one in scores),
         "ci_low": low,
         "ci_high": high,
-        "nested_uar": scores.uar,
-        "failed": len({plan.book.subjects[place] for place in np.flatnonzero(predictions == MISSING)}),
+        "nested_uar": mean(one.uar for one in scores),
+        "failed": len({plan.book.subjects[place] for place in np.flatnonzero((predictions == MISSING).any(axis=0))}),
         "genotype": row.final.genotype,
     }
 
@@ -132,8 +139,8 @@ def _predictions(plan: Plan, record: Record, rows: Sequence[Row]) -> pd.DataFram
     names = plan.dataset.classes
     place_to_row = np.argsort(plan.book.clips)
     frames = []
-    for row in rows:
-        predictions, probabilities, genotypes = outer_predictions(plan, record, row)
+    for row, repetition in itertools.product(rows, range(plan.settings.seeds)):
+        predictions, probabilities, genotypes = outer_predictions(plan, record, row, repetition)
         frame = pd.DataFrame(
             {
                 "clip": [clip.key for clip in plan.dataset.clips],
@@ -145,7 +152,7 @@ def _predictions(plan: Plan, record: Record, rows: Sequence[Row]) -> pd.DataFram
                 "rule": row.rule,
                 "group": [str(plan.partition.group_of(clip.subject)) for clip in plan.dataset.clips],
                 "genotype": genotypes[place_to_row],
-                "seed": plan.settings.seed,
+                "seed": repetition,
                 "protocol": PROTOCOL,
             }
         )
@@ -159,16 +166,22 @@ def _predictions(plan: Plan, record: Record, rows: Sequence[Row]) -> pd.DataFram
 
 
 def _scores(plan: Plan, record: Record, rows: Sequence[Row]) -> pd.DataFrame:
-    names = plan.dataset.classes
+    labels, datasets, names = plan.book.labels, plan.book.datasets, plan.dataset.classes
     lines = []
     for row in rows:
-        predictions, _, _ = outer_predictions(plan, record, row)
-        parts = {"all": score(plan.book.labels, predictions, len(names))}
-        parts |= score_parts(plan.book.labels, predictions, plan.book.datasets, len(names))
-        for part, scores in parts.items():
+        repetitions = [
+            {"all": score(labels, one, len(names)), **score_parts(labels, one, datasets, len(names))}
+            for one in repeated_predictions(plan, record, row)
+        ]
+        for part in repetitions[0]:
+            scores = [parts[part] for parts in repetitions]
+            uf1 = [one.uf1 for one in scores]
             line: dict[str, Any] = {"budget": row.budget, "rule": row.rule, "baseline": row.family, "part": part}
-            line |= {"clips": scores.clips, "uf1": scores.uf1, "uar": scores.uar, "accuracy": scores.accuracy}
-            line |= {f"f1_{name}": value for name, value in zip(names, scores.f1, strict=True)}
+            line |= {"clips": scores[0].clips, "seeds": len(scores)}
+            line |= {"uf1": mean(uf1), "uf1_sd": stdev(uf1) if len(uf1) > 1 else math.nan}
+            line |= {"uar": mean(one.uar for one in scores), "accuracy": mean(one.accuracy for one in scores)}
+            each = zip(*(one.f1 for one in scores), strict=True)
+            line |= {f"f1_{name}": mean(values) for name, values in zip(names, each, strict=True)}
             lines.append(line)
     return pd.DataFrame(lines)
 
@@ -263,6 +276,6 @@ def write_bytes(path: Path, content: bytes) -> None:
 
 def environment() -> str:
     """Return what a reader needs to know about the machine and the libraries, for environment.txt."""
-    libraries = ("mernas", "numpy", "opencv-python-headless", "optuna", "pandas", "scikit-learn", "torch")
+    libraries = ("mernas", "numpy", "opencv-python-headless", "optuna", "pandas", "ray", "scikit-learn", "torch")
     lines = [f"python {platform.python_version()}", f"system {platform.platform()}", f"cores {os.cpu_count()}"]
     return "\n".join([*lines, *(f"{name} {metadata.version(name)}" for name in libraries)]) + "\n"

@@ -18,12 +18,14 @@ from mernas.evaluation.partition import make_partition, read_partition
 from mernas.evaluation.picking import default_rules, parse_budgets, parse_size
 from mernas.search.baselines import families
 from mernas.search.choosing import Chosen
-from mernas.search.executor import Executor, Interrupted, SerialExecutor
+from mernas.search.duration import format_duration, parse_duration
+from mernas.search.executor import Executor, Interrupted
+from mernas.search.forecast import Costs, measured, pilot, remaining
 from mernas.search.ledger import Ledger
 from mernas.search.lock import sole_driver
 from mernas.search.nested import NestedSearch
 from mernas.search.picture import draw_front
-from mernas.search.plan import Plan, Settings, make_plan
+from mernas.search.plan import JOB_TIME, Plan, Settings, make_plan
 from mernas.search.reporter import Reporter, Silent
 from mernas.search.results import (
     Tables,
@@ -36,6 +38,7 @@ from mernas.search.results import (
     write_table,
     write_text,
 )
+from mernas.search.workers import chosen_executor, working
 from mernas.space.errors import DataError, PlanError, Problem, SpaceError, UnknownNameError
 from mernas.space.genotype import Genotype
 from mernas.space.presets import load_preset, preset_names
@@ -92,6 +95,8 @@ def plan_search(
     partition: Path | None = None,
     budgets: str | Sequence[str | int] | None = None,
     max_params: int | str = 1_000_000,
+    time: str | float | None = None,
+    job_time: str | float = JOB_TIME,
     **settings: Any,
 ) -> Plan:
     """Return the plan of a search; see `run_search` for the arguments.
@@ -112,7 +117,9 @@ def plan_search(
     limit = checked(lambda: parse_size(max_params), None)
     known = budgets is not None and limit is not None
     parsed = checked(lambda: parse_budgets(budgets, limit), None) if known and budgets is not None else None
-    asked = Settings(max_parameters=limit or 1, **settings)
+    seconds = None if time is None else checked(lambda: parse_duration(time), None)
+    each = checked(lambda: parse_duration(job_time, "--job-time"), JOB_TIME)
+    asked = Settings(max_parameters=limit or 1, time=seconds, job_time=each, **settings)
     problems.extend(asked.problems())
     if groups is not None and partition is not None:
         problems.append(Problem("--groups", "cannot be given with --partition", str(groups), "leave one of them out"))
@@ -193,10 +200,16 @@ def run_search(
     max_params: int | str = 1_000_000,
     sampler: str = "tpe",
     seed: int = 0,
+    seeds: int = 1,
     device: str = "cpu",
+    asynchronous: bool = False,
+    time: str | float | None = None,
+    job_time: str | float = JOB_TIME,
     out: str | Path | None = None,
     cache: Path | None = None,
-    executor: Executor | None = None,
+    executor: str | Executor = "auto",
+    workers: int | None = None,
+    address: str | None = None,
     reporter: Reporter | None = None,
     stopping: Callable[[], bool] = lambda: False,
 ) -> SearchResult:
@@ -211,12 +224,19 @@ def run_search(
         partition: A file with the groups of an earlier plan, instead of `groups`.
         budgets: Parameter budgets, e.g. `"2k,10k"`; by default 2k, 10k, 50k, 250k, 1M below `max_params`, and that.
         max_params: No candidate is larger.
-        sampler: `tpe` or `random`.
+        sampler: Who proposes; one of `mernas.search.plan.SAMPLERS`.
         seed: One seed, one result.
+        seeds: How often every outer training is repeated, each time from another seed.
         device: `cpu` or `cuda`.
+        asynchronous: Let a study propose as soon as it has room; faster on many workers, and one seed no longer gives
+            one result.
+        time: How long the whole run may take, e.g. `"2h"`; it then ends with fewer trials.
+        job_time: How long one training may take before it counts as failed.
         out: The run directory; by default its name comes from the plan's hash.
         cache: The folder of prepared maps.
-        executor: Where jobs run; in this process by default.
+        executor: `serial`, `ray`, or an executor; by default Ray Tune where there is more than one worker.
+        workers: How many jobs run at once; by default one for each core, or what a cluster has.
+        address: Of a Ray cluster, e.g. `auto`.
         reporter: Who tells the user.
         stopping: Asked between jobs whether to stop.
 
@@ -230,12 +250,14 @@ def run_search(
         Traceback (most recent call last):
         mernas.space.errors.PlanError: --trials: must be at least 1, found 0.
     """
+    if isinstance(executor, str):
+        chosen_executor(executor, workers, device, address)
     dataset = load_data(data) if isinstance(data, str) else data
     plan = plan_search(
-        dataset, space, groups, partition, budgets, max_params,
-        trials=trials, batch=batch, sampler=sampler, seed=seed, device=device,
+        dataset, space, groups, partition, budgets, max_params, time, job_time, trials=trials, batch=batch,
+        sampler=sampler, seed=seed, seeds=seeds, device=device, asynchronous=asynchronous,
     )  # fmt: skip
-    return execute_plan(plan, run_folder(plan, out), cache, executor, reporter, stopping)
+    return execute_plan(plan, run_folder(plan, out), cache, executor, workers, address, reporter, stopping)
 
 
 def run_folder(plan: Plan, out: str | Path | None = None) -> Path:
@@ -267,7 +289,9 @@ def execute_plan(
     plan: Plan,
     folder: Path,
     cache: Path | None = None,
-    executor: Executor | None = None,
+    executor: str | Executor = "auto",
+    workers: int | None = None,
+    address: str | None = None,
     reporter: Reporter | None = None,
     stopping: Callable[[], bool] = lambda: False,
 ) -> SearchResult:
@@ -278,21 +302,46 @@ def execute_plan(
         written = folder / "environment.txt"
         if written.is_file() and written.read_text(encoding="utf-8") != environment():
             reporter.say("This run began on another machine or with other versions: bits of its results may differ.")
-        search = NestedSearch(
-            plan=plan,
-            ledger=ledger,
-            executor=executor or SerialExecutor(),
-            cache=cache,
-            reporter=reporter,
-            stopping=stopping,
-        )
-        try:
-            chosen, baselines = search.run()
-        except (Interrupted, KeyboardInterrupt):
-            write_table(folder / "interim.csv", interim_front(plan, search.record))
-            write_table(folder / "trials.csv", trials_table(plan, search.record))
-            raise Interrupted(str(folder)) from None
+        ledger.begin_session()
+        with working(executor, workers, plan.settings.device, address, folder / "log.txt") as made:
+            search = NestedSearch(plan, ledger, made, cache, reporter, stopping)
+            if plan.settings.time is not None:
+                search.time_for = _Clock(search, plan.settings.time)
+            try:
+                chosen, baselines = search.run()
+            except (Interrupted, KeyboardInterrupt):
+                write_table(folder / "interim.csv", interim_front(plan, search.record))
+                write_table(folder / "trials.csv", trials_table(plan, search.record))
+                raise Interrupted(str(folder)) from None
+        ended = ledger.ended_at()
+        if ended is not None:
+            reporter.say(f"Time was up after {ended} trials per study; `--trials {ended}` without --time repeats this.")
         tables = make_tables(plan, search.record, chosen, baselines)
         write_run(folder, plan, ledger, tables)
         write_bytes(folder / "front.png", draw_front(plan, tables))
         return SearchResult(plan, folder, tables, chosen)
+
+
+class _Clock:
+    """Says whether there is time for one more round: what was spent, the round, and the outer test at its worst."""
+
+    def __init__(self, search: NestedSearch, seconds: float) -> None:
+        self._search = search
+        self._seconds = seconds
+        self._pilot: Costs | None = None
+
+    def __call__(self, done: int, until: int) -> bool:
+        search = self._search
+        if self._pilot is None:
+            self._pilot = pilot(search)[0]
+        costs = measured(search, self._pilot)
+        work = sum(seconds for _, _, seconds in remaining(search.plan, costs, done, until))
+        forecast = search.ledger.seconds() + work / search.executor.workers
+        if forecast <= self._seconds:
+            return True
+        if done == 0:
+            rule = "is too short for one round and the outer test at its worst"
+            found = f"{format_duration(self._seconds)}, forecast {format_duration(forecast)}"
+            remedy = "allow more time, more --workers, a lower --max-params or fewer --budgets"
+            raise PlanError(Problem("--time", rule, found, remedy))
+        return False

@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import bisect
 import hashlib
+import itertools
 import math
-import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import lru_cache
 from typing import Any
 
 import optuna
@@ -22,9 +23,13 @@ from optuna.distributions import (
 )
 from optuna.trial import FrozenTrial, TrialState, create_trial
 
+from mernas.evaluation.picking import Candidate
 from mernas.search.ledger import ACCEPTED, DUPLICATE, EXHAUSTED, INFEASIBLE, PASSED_OVER, REPEATED, Draw
-from mernas.search.plan import Plan, sampler_settings
+from mernas.search.plan import Plan
 from mernas.search.record import Record
+from mernas.search.samplers import FAMILIES, GRID, Moment
+from mernas.search.samplers.breeding import DUPLICATE_OF_EARLIER, GENERATION
+from mernas.search.samplers.grid import GridOrder
 from mernas.space.genotype import Genotype
 from mernas.space.parameters import Domain, Integer, Real
 from mernas.space.suggestion import RandomTrial
@@ -34,6 +39,10 @@ REDRAWS = 100
 
 Measure = Callable[[Genotype], int | None]
 Proposed = tuple[list[Draw], list[tuple[Genotype, int | None]]]
+Standings = Mapping[str, Candidate | None]
+"""The accepted candidates of a study by genotype; None for one that still has unfinished jobs."""
+Proposals = Iterator[tuple[Genotype, Callable[[str], None]]]
+"""Proposals without end or to the end of the grid, each with whom to tell if it is not accepted, and why."""
 
 
 def first_batch(plan: Plan, study: str, measure: Measure) -> Proposed:
@@ -41,13 +50,16 @@ def first_batch(plan: Plan, study: str, measure: Measure) -> Proposed:
 
     Presets that lie in the space come first, by name, at most half of the batch. Then come independent draws from
     the run's seed, each drawn again until its parameter count lies in the least filled interval between budgets; if no
-    draw does, the first that was merely passed over is taken.
+    draw does, the first that was merely passed over is taken. The grid has neither presets nor random draws: it begins
+    with its first point.
 
     Args:
         plan: The plan.
         study: The study.
         measure: Returns a pipeline's parameter count, or None where it does not build.
     """
+    if plan.settings.sampler == GRID:
+        return _fill(plan, study, 0, [], {}, _grid_points(plan, []), measure)
     size = plan.batches[0]
     bounds = sorted({*plan.budgets, plan.settings.max_parameters})
     filled = [0] * len(bounds)
@@ -89,68 +101,137 @@ def first_batch(plan: Plan, study: str, measure: Measure) -> Proposed:
 def next_batch(plan: Plan, record: Record, study: str, number: int, measure: Measure) -> Proposed:
     """Return a later batch of a study.
 
+    An asynchronous study proposes while candidates of its earlier batches are under way. The sampler is then told that
+    they are running; TPE keeps away from them, the others leave them aside. The same proposal once more is drawn again,
+    like one of the same batch.
+
     Args:
         plan: The plan.
-        record: What the study knows; every job of its earlier batches must be finished.
+        record: What the study knows.
         study: The study.
         number: The batch, from 1.
         measure: Returns a pipeline's parameter count, or None where it does not build.
+
+    Raises:
+        LookupError: If a job of an earlier batch is unfinished and the plan is not asynchronous.
     """
     history = record.ledger.draws(study)
-    finished = {draw.genotype: draw for draw in history if draw.state == ACCEPTED}
-    rebuilt = rebuild(plan, record, study, number, history)
+    standings = _standings(plan, record, history)
+    if plan.settings.sampler == GRID:
+        proposals = _grid_points(plan, history)
+    else:
+        rebuilt = rebuild(plan, record, study, number, history)
+        proposals = _sampled(plan, rebuilt, standings, measure)
+    return _fill(plan, study, number, history, standings, proposals, measure)
+
+
+def _fill(
+    plan: Plan,
+    study: str,
+    number: int,
+    history: Sequence[Draw],
+    standings: Standings,
+    proposals: Proposals,
+    measure: Measure,
+) -> Proposed:
+    """Fill every place of a batch from the sampler's proposals, each refused one drawn again."""
     batch = _Batch(plan, study, number, len(history), measure)
-    name = plan.settings.sampler
-    limit = plan.settings.max_parameters
-    while batch.place < plan.batches[number]:
-        for _ in range(REDRAWS + 1):
-            trial = rebuilt.ask()
-            genotype = plan.space.suggest(trial)
+    size = plan.batches[number]
+    while batch.place < size:
+        for genotype, tell in itertools.islice(proposals, REDRAWS + 1):
             parameters = measure(genotype)
-            if parameters is None or parameters > limit:
-                batch.add(INFEASIBLE, name, genotype)
-                trial.set_constraint("parameters", excess(parameters, limit))
-                rebuilt.tell(trial, values=worst(parameters, limit))
-            elif not batch.fresh(genotype):
-                batch.add(REPEATED, name, genotype)
-                rebuilt.tell(trial, state=TrialState.FAIL)
-            elif genotype.hash in finished:
-                batch.add(DUPLICATE, name, genotype)
-                values = _values(record, study, genotype.hash, parameters)
-                if values is None:
-                    rebuilt.tell(trial, state=TrialState.FAIL)
-                else:
-                    trial.set_constraint("parameters", excess(parameters, limit))
-                    rebuilt.tell(trial, values=values)
+            if parameters is None or parameters > plan.settings.max_parameters:
+                state = INFEASIBLE
+            elif not batch.fresh(genotype) or (genotype.hash in standings and standings[genotype.hash] is None):
+                state = REPEATED
+            elif genotype.hash in standings:
+                state = DUPLICATE
             else:
-                batch.add(ACCEPTED, name, genotype)
+                state = ACCEPTED
+            batch.add(state, plan.settings.sampler, genotype)
+            if state == ACCEPTED:
                 break
+            tell(state)
         else:
-            batch.add(EXHAUSTED, name, None)
+            batch.add(EXHAUSTED, plan.settings.sampler, None)
     return batch.draws, batch.genotypes
+
+
+def _sampled(plan: Plan, rebuilt: optuna.Study, standings: Standings, measure: Measure) -> Proposals:
+    """What an Optuna sampler proposes; it learns at once of what is refused."""
+    limit = plan.settings.max_parameters
+    while True:
+        trial = rebuilt.ask()
+        genotype = plan.space.suggest(trial)
+
+        def tell(state: str, trial: optuna.Trial = trial, genotype: Genotype = genotype) -> None:
+            parameters = measure(genotype)
+            values: list[float] | None = None
+            if state == INFEASIBLE:
+                values = worst(parameters, limit)
+            elif state == DUPLICATE:
+                values = _values(standings[genotype.hash])
+            if values is None:
+                rebuilt.tell(trial, state=TrialState.FAIL)
+                return
+            if state == DUPLICATE:
+                trial.set_user_attr(DUPLICATE_OF_EARLIER, True)
+            trial.set_constraint("parameters", excess(parameters, limit))
+            rebuilt.tell(trial, values=values)
+
+        yield genotype, tell
+
+
+def _grid_points(plan: Plan, history: Sequence[Draw]) -> Proposals:
+    """The points of the grid that the study has not drawn yet; every draw with a pipeline took one."""
+    taken = sum(draw.genotype is not None for draw in history)
+    for genotype in _grid_order(plan).after(taken):
+        yield genotype, lambda state: None
+
+
+@lru_cache(maxsize=1)
+def _grid_order(plan: Plan) -> GridOrder:
+    """The order is the same in all studies and depends on the space alone, so it is worked out once per process."""
+    return GridOrder(plan.space, **FAMILIES[GRID].settings)
 
 
 def rebuild(plan: Plan, record: Record, study: str, batch: int, history: Sequence[Draw]) -> optuna.Study:
     """Return the Optuna study that the ledger describes, with a new sampler for one batch."""
     optuna.logging.set_verbosity(optuna.logging.WARNING)
-    sampler = make_sampler(plan.settings.sampler, sampler_seed(plan.settings.seed, study, batch))
+    standings = _standings(plan, record, history)
+    sampler = make_sampler(plan, study, batch)
     rebuilt = optuna.create_study(directions=["maximize", "minimize"], sampler=sampler)
     for draw in history:
-        trial = _told(plan, record, draw)
+        trial = _told(plan, record, standings, draw)
         if trial is not None:
             rebuilt.add_trial(trial)
     return rebuilt
 
 
-def make_sampler(name: str, seed: int) -> optuna.samplers.BaseSampler:
-    """Return a sampler by name, its own random start-up switched off."""
-    if name == "random":
-        return optuna.samplers.RandomSampler(seed=seed)
-    settings: dict[str, Any] = {key: value for key, value in sampler_settings(name).items() if key != "name"}
-    with warnings.catch_warnings():
-        # `group` has been marked experimental since Optuna 2.8; the version is pinned and its behaviour tested.
-        warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
-        return optuna.samplers.TPESampler(seed=seed, **settings)
+def make_sampler(plan: Plan, study: str, batch: int) -> optuna.samplers.BaseSampler:
+    """Return the sampler of one batch of one study, its own random start-up switched off."""
+    family = FAMILIES[plan.settings.sampler]
+    if family.make is None:
+        raise ValueError(f"{plan.settings.sampler} asks no Optuna sampler")
+    moment = Moment(
+        seed=sampler_seed(plan.settings.seed, study, batch),
+        lineage=f"{plan.settings.seed} {study}",
+        population=max(2, plan.settings.batch),
+        generation=generation(plan, batch, 0),
+    )
+    return family.make(moment, family.settings)
+
+
+def generation(plan: Plan, batch: int, place: int) -> int:
+    """Return the generation of a place: its batch, or, in an asynchronous study, what its batch would be in another.
+
+    It counts places rather than results, so it does not depend on which jobs have finished. What has not finished when
+    a generation is bred is missing from its parents, and is among those of later ones.
+    """
+    if not plan.settings.asynchronous:
+        return batch
+    before = place if batch == 0 else min(plan.settings.trials, plan.settings.batch) + batch - 1
+    return before // plan.settings.batch
 
 
 def sampler_seed(seed: int, study: str, batch: int) -> int:
@@ -174,29 +255,56 @@ def worst(parameters: int | None, limit: int) -> list[float]:
     return [0.0, math.log10(max(parameters or limit, limit))]
 
 
-def _values(record: Record, study: str, genotype: str, parameters: int) -> list[float] | None:
+def _standings(plan: Plan, record: Record, history: Sequence[Draw]) -> Standings:
+    """What became of every accepted candidate of a study."""
+    standings: dict[str, Candidate | None] = {}
+    for draw in history:
+        if draw.state == ACCEPTED and draw.genotype is not None:
+            try:
+                standings[draw.genotype] = record.candidate(draw.study, draw.genotype, draw.parameters or 0)
+            except LookupError:
+                if not plan.settings.asynchronous:
+                    raise
+                standings[draw.genotype] = None
+    return standings
+
+
+def _values(candidate: Candidate | None) -> list[float] | None:
     """The objectives of a finished candidate: inner UF1 and the logarithm of its size; None if it failed."""
-    candidate = record.candidate(study, genotype, parameters)
-    return [candidate.uf1, math.log10(max(parameters, 1))] if candidate.completed else None
+    if candidate is None or not candidate.completed:
+        return None
+    return [candidate.uf1, math.log10(max(candidate.parameters, 1))]
 
 
-def _told(plan: Plan, record: Record, draw: Draw) -> FrozenTrial | None:
+def _told(plan: Plan, record: Record, standings: Standings, draw: Draw) -> FrozenTrial | None:
     """How the sampler is told of an earlier draw; None where it is not told."""
     if draw.state in (EXHAUSTED, PASSED_OVER) or draw.genotype is None:
         return None
     located = plan.space.locate(record.ledger.genotype(draw.genotype))
     params: dict[str, Any] = {name: value for name, (value, _) in located.items()}
     distributions = {name: _distribution(domain) for name, (_, domain) in located.items()}
+    if draw.state == ACCEPTED and standings[draw.genotype] is None:
+        return create_trial(state=TrialState.RUNNING, params=params, distributions=distributions)
     limit = plan.settings.max_parameters
     values: list[float] | None = None
+    attributes: dict[str, Any] = {}
     if draw.state == INFEASIBLE:
         values = worst(draw.parameters, limit)
     elif draw.state in (ACCEPTED, DUPLICATE):
-        values = _values(record, draw.study, draw.genotype, draw.parameters or 0)
+        values = _values(standings[draw.genotype])
+        if draw.state == ACCEPTED:
+            attributes = {GENERATION: generation(plan, draw.batch, draw.place)}
+        else:
+            attributes = {DUPLICATE_OF_EARLIER: True}
     if values is None:
         return create_trial(state=TrialState.FAIL, params=params, distributions=distributions)
-    constraints = {"parameters": excess(draw.parameters, limit)}
-    return create_trial(values=values, params=params, distributions=distributions, constraints=constraints)
+    return create_trial(
+        values=values,
+        params=params,
+        distributions=distributions,
+        user_attrs=attributes,
+        constraints={"parameters": excess(draw.parameters, limit)},
+    )
 
 
 def _distribution(domain: Domain) -> BaseDistribution:

@@ -87,6 +87,10 @@ class LedgerError(MernasError, OSError):
     """A ledger that cannot be read or written."""
 
 
+class RunError(MernasError, RuntimeError):
+    """A run that cannot go on: something is wrong with the machine or the whole space, not with one candidate."""
+
+
 def raise_all(error: type[MernasError], problems: Sequence[Problem | str]) -> None:
     """Raise `error` with all problems at once, or return if there are none.
 

@@ -62,7 +62,7 @@ def space(tmp_path: Path) -> Path:
 
 
 def search(images: Path, space: Path, out: Path, *more: object) -> Result:
-    small = ("--trials", 2, "--batch", 2, "--groups", 3, "--budgets", "1k,5k", "--max-params", "5k")
+    small = ("--trials", 2, "--batch", 2, "--groups", 3, "--budgets", "1k,5k", "--max-params", "5k", "--workers", 1)
     return mernas("search", "--data", f"flow-images={images}", "--space", space, *small, "--out", out, *more)
 
 
@@ -108,6 +108,7 @@ def test_a_dry_run_forecasts_and_leaves_no_run_directory(images: Path, space: Pa
 
 def test_a_textbook_search_asks_before_it_starts(images: Path, space: Path, tmp_path: Path) -> None:
     small = ("--trials", 1, "--batch", 1, "--budgets", "5k", "--max-params", "5k", "--out", tmp_path / "run")
+    small += ("--workers", 1)
     arguments = ["search", "--data", f"flow-images={images}", "--space", space, "--groups", "subjects", *small]
     declined = CliRunner().invoke(cli, [str(argument) for argument in arguments], input="n\n")
     assert declined.exit_code == 1
@@ -115,17 +116,18 @@ def test_a_textbook_search_asks_before_it_starts(images: Path, space: Path, tmp_
     assert not (tmp_path / "run").exists()
 
 
-def test_ctrl_c_stops_cleanly_says_how_to_resume_and_the_same_command_resumes(
-    images: Path, space: Path, tmp_path: Path
+@pytest.mark.parametrize(("number", "workers"), [(signal.SIGINT, 1), (signal.SIGTERM, 2)])
+def test_ctrl_c_and_sigterm_stop_cleanly_say_how_to_resume_and_the_same_command_resumes(
+    number: signal.Signals, workers: int, images: Path, space: Path, tmp_path: Path
 ) -> None:
     run = tmp_path / "run"
     arguments = ["search", "--data", f"flow-images={images}", "--space", space, "--trials", 30, "--batch", 10]
     arguments += ["--groups", 3, "--budgets", "1k,5k", "--max-params", "5k", "--out", run]
-    command = [sys.executable, "-m", "mernas", *map(str, arguments)]
+    command = [sys.executable, "-m", "mernas", *map(str, arguments), "--workers", str(workers)]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as running:
         while running.poll() is None and not _jobs(run):
             time.sleep(0.01)
-        running.send_signal(signal.SIGINT)
+        running.send_signal(number)
         output, told = running.communicate()
     assert running.returncode == 130, told
     assert output == ""
@@ -133,7 +135,7 @@ def test_ctrl_c_stops_cleanly_says_how_to_resume_and_the_same_command_resumes(
     assert "Traceback" not in told
     assert (run / "interim.csv").read_text().startswith("budget,params,inner_uf1,genotype,status")
     done = _jobs(run)
-    resumed = mernas(*arguments)
+    resumed = mernas(*arguments, "--workers", 1)
     assert resumed.exit_code == 0, resumed.output
     assert _jobs(run) > done
     assert not (run / "interim.csv").exists()
@@ -199,11 +201,29 @@ def test_unknown_label_folders_and_corrupt_images_are_told_together(images: Path
 def test_all_mistakes_of_a_plan_are_told_at_once(images: Path, space: Path, tmp_path: Path) -> None:
     result = mernas(
         "search", "--data", f"flow-images={images}", "--space", space, "--groups", 2, "--budgets", "2k,2k,9M,x",
-        "--max-params", "1M", "--trials", 0, "--sampler", "tpee", "--out", tmp_path / "run",
+        "--max-params", "1M", "--trials", 0, "--sampler", "tpee", "--time", "soon", "--job-time", "-1s", "--seeds", 0,
+        "--out", tmp_path / "run",
     )  # fmt: skip
     told = "\n".join(mistakes(result))
-    for part in ("--groups: must be at least 3", "twice", "9M", '"x"', "--trials", "--sampler"):
+    parts = ("--groups: must be at least 3", "twice", "9M", '"x"', "--trials", "--sampler", "--time", "--job-time")
+    for part in (*parts, "--seeds"):
         assert part in told.replace("2 times", "twice").replace("'x'", '"x"'), part
+
+
+@pytest.mark.parametrize(
+    ("options", "parts"),
+    [
+        (["--workers", 0], ["--workers: must lie between 1 and"]),
+        (["--executor", "spark"], ["--executor: must be one of auto, serial, ray, found spark"]),
+        (["--executor", "serial", "--workers", 2, "--address", "auto"], ["has one worker", "knows no cluster"]),
+    ],
+)
+def test_places_that_cannot_be_are_told(
+    options: list[object], parts: list[str], images: Path, space: Path, tmp_path: Path
+) -> None:
+    told = "\n".join(mistakes(search(images, space, tmp_path / "run", *options)))
+    for part in parts:
+        assert part in told, part
 
 
 def test_fewer_subjects_than_groups_is_told(images: Path, space: Path, tmp_path: Path) -> None:
@@ -281,7 +301,7 @@ def test_help_is_quick_to_load_and_imports_no_heavy_library() -> None:
     assert done.stdout.splitlines()[-1] == "[]"
 
 
-@pytest.mark.parametrize("command", ["search", "evaluate"])
+@pytest.mark.parametrize("command", ["search", "evaluate", "verify", "doctor"])
 def test_every_command_has_help_with_examples(command: str) -> None:
     result = mernas(command, "--help")
     assert result.exit_code == 0
@@ -324,6 +344,7 @@ def test_the_forecast_of_a_textbook_search_leaves_standard_output_to_the_result(
     images: Path, space: Path, tmp_path: Path
 ) -> None:
     small = ("--trials", 1, "--batch", 1, "--budgets", "5k", "--max-params", "5k", "--out", tmp_path / "run", "--json")
+    small += ("--workers", 1)
     arguments = ["search", "--data", f"flow-images={images}", "--space", space, "--groups", "subjects", *small]
     result = CliRunner().invoke(cli, [str(argument) for argument in arguments], input="y\n")
     assert result.exit_code == 0, result.output

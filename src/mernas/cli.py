@@ -40,6 +40,31 @@ USUAL: dict[str, Any] = {
 }
 
 
+def _workers(default: str) -> Callable[[Callable[..., None]], Callable[..., None]]:
+    """Add the options that say where jobs run."""
+
+    def added(command: Callable[..., None]) -> Callable[..., None]:
+        options = (
+            click.option("--workers", type=int, metavar="W", help=f"How many jobs run at once.  [default: {default}]"),
+            click.option(
+                "--executor",
+                default="auto",
+                show_default=True,
+                metavar="serial|ray",
+                help="In this process, or by Ray Tune; auto takes Ray for more than one worker.",
+            ),
+            click.option("--address", metavar="auto", help="Of a Ray cluster that `ray start` has made."),
+            click.option(
+                "--device", type=click.Choice(["cpu", "cuda"]), default="cpu", show_default=True, help="Where to train."
+            ),
+        )
+        for option in reversed(options):
+            command = option(command)
+        return command
+
+    return added
+
+
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
 @click.version_option(mernas.__version__, prog_name="mernas")
 def cli() -> None:
@@ -66,9 +91,23 @@ def cli() -> None:
 @click.option("--partition", type=Path, metavar="FILE", help="Use the groups of an earlier plan.yaml.")
 @click.option("--budgets", metavar="2k,10k,…", help="Parameter budgets.  [default: 2k,10k,50k,250k,1M up to the limit]")
 @click.option("--max-params", metavar="SIZE", help="No candidate is larger.  [default: 1M]")
-@click.option("--sampler", default="tpe", show_default=True, metavar="tpe|random", help="Who proposes.")
+@click.option(
+    "--sampler",
+    default="tpe",
+    show_default=True,
+    metavar="NAME",
+    help="Who proposes: tpe, nsga2, nsga3, evolution, random; or grid, the space in one fixed order.",
+)
+@click.option("--time", metavar="2h", help="The whole run takes no longer, and ends with fewer trials if it must.")
+@click.option(
+    "--job-time", default="1h", show_default=True, metavar="1h", help="A training that takes longer has failed."
+)
+@click.option("--asynchronous", is_flag=True, help="Studies never wait; one seed no longer gives one result.")
 @click.option("--seed", type=int, default=0, show_default=True, metavar="S", help="One seed, one result.")
-@click.option("--device", type=click.Choice(["cpu", "cuda"]), default="cpu", show_default=True, help="Where to train.")
+@click.option(
+    "--seeds", type=int, default=1, show_default=True, metavar="K", help="Repeat every outer training K times."
+)
+@_workers("one for each core")
 @click.option("--out", type=Path, metavar="DIR", help="The run directory.  [default: mernas-runs/DATA-HASH]")
 @click.option("--dry-run", is_flag=True, help="Print the plan and a forecast, and train nothing but its pilot.")
 @click.option("--yes", is_flag=True, help="Do not ask before a textbook search with one group per subject.")
@@ -100,7 +139,7 @@ def search_command(**options: Any) -> None:
 )
 @click.option("--protocol", default="loso", show_default=True, metavar="NAME", help="loso.")
 @click.option("--seed", type=int, default=0, show_default=True, metavar="S", help="One seed, one result.")
-@click.option("--device", type=click.Choice(["cpu", "cuda"]), default="cpu", show_default=True, help="Where to train.")
+@_workers("1")
 @click.option("--out", type=Path, metavar="FILE.csv", help="Also write the predictions.")
 @click.option("--json", "as_json", is_flag=True, help="Print the scores as JSON.")
 def evaluate_command(pipeline: str, data: tuple[str, ...], protocol: str, **options: Any) -> None:
@@ -113,6 +152,45 @@ def evaluate_command(pipeline: str, data: tuple[str, ...], protocol: str, **opti
     """
     with _messages():
         _evaluate(pipeline, data, protocol, **options)
+
+
+@cli.command(name="verify")
+@click.argument("run", metavar="RUN", type=Path)
+@click.option("--json", "as_json", is_flag=True, help="Print every check and finding as JSON.")
+def verify_command(run: Path, as_json: bool) -> None:
+    """Recompute every figure of a run from its ledger, and check that no job read whom it must not.
+
+    Needs the run directory and nothing else; trains nothing and writes nothing. Exit code 1 if the run is not what it
+    says.
+
+    \b
+    Examples:
+      mernas verify mernas-runs/synthetic-0123456789
+    """
+    with _messages():
+        from mernas.search.verify import print_verification, verify_run
+
+        _tell(found := verify_run(run), print_verification, as_json)
+        sys.exit(0 if found.holds else 1)
+
+
+@cli.command(name="doctor")
+@click.option("--json", "as_json", is_flag=True, help="Print everything as JSON.")
+def doctor_command(as_json: bool) -> None:
+    """Say what this machine has and what is wrong with it: libraries, cores, memory, disk, components.
+
+    Exit code 1 if there is a problem.
+
+    \b
+    Examples:
+      mernas doctor
+    """
+    with _messages():
+        from mernas.search.doctor import examine
+        from mernas.search.doctor_report import print_diagnosis
+
+        _tell(found := examine(), print_diagnosis, as_json)
+        sys.exit(0 if found.healthy else 1)
 
 
 def main() -> None:
@@ -128,17 +206,21 @@ def _search(dry_run: bool, yes: bool, as_json: bool, out: Path | None, **options
     from mernas.search.executor import Interrupted
     from mernas.search.progress import Screen
     from mernas.search.run import execute_plan, load_data, plan_search, run_folder
+    from mernas.search.workers import chosen_executor, cores
 
     if demonstration:
-        click.echo("No --data given: a demonstration on made-up faces, a few minutes on one core.", err=True)
+        click.echo("No --data given: a demonstration on made-up faces, a few minutes.", err=True)
+    where = {name: options.pop(name) for name in ("executor", "workers", "address")}
+    kind = chosen_executor(device=options["device"], **where)
     plan = plan_search(load_data(*options.pop("data")), **options)
     folder = run_folder(plan, out)
-    click.echo(_headline(plan, folder), err=True)
-    if options["device"] == "cuda":
+    workers = 1 if kind == "serial" else where["workers"] or cores()
+    click.echo(f"{_headline(plan, folder)}\n{_place(kind, workers, where['address'], options['device'])}", err=True)
+    if options["device"] == "cuda" and where["address"] is None:
         _require_cuda()
     textbook = all(len(group) == 1 for group in plan.partition.groups)
     if dry_run or (textbook and not yes):
-        _print_forecast(plan, as_json and dry_run, err=not dry_run)
+        _print_forecast(plan, workers, as_json and dry_run, err=not dry_run)
         if dry_run:
             return
         click.confirm("Start?", abort=True, err=True)
@@ -149,7 +231,7 @@ def _search(dry_run: bool, yes: bool, as_json: bool, out: Path | None, **options
             _unwritable(folder, error)
         with Screen(log=_log(folder)) as screen:
             try:
-                result = execute_plan(plan, folder, reporter=screen, stopping=stopping)
+                result = execute_plan(plan, folder, reporter=screen, stopping=stopping, **where)
             except Interrupted:
                 screen.say(f"Stopped. Finished jobs are kept in {folder}; interim.csv there holds inner scores only.")
                 screen.say("To resume, repeat the command.")
@@ -184,11 +266,18 @@ def _headline(plan: Plan, folder: Path) -> str:
         f"space: {plan.space_name}; {settings.trials} trials per study in batches of {settings.batch}; "
         f"{groups} groups, so {groups + 1} studies;\n"
         f"budgets {budgets}; limit {format_size(settings.max_parameters)} parameters; sampler {settings.sampler}; "
-        f"seed {settings.seed}; device {settings.device}; run directory {folder}"
+        f"seed {settings.seed}; outer trainings {settings.seeds} times; run directory {folder}"
     )
 
 
-def _print_forecast(plan: Plan, as_json: bool, err: bool) -> None:
+def _place(kind: str, workers: int, address: str | None, device: str) -> str:
+    if kind == "serial":
+        return f"Jobs run in this process, one after the other, on {device}."
+    where = "on this machine" if address is None else f"on the cluster {address}"
+    return f"Ray Tune runs {workers} jobs at once {where}, on {device}."
+
+
+def _print_forecast(plan: Plan, workers: int, as_json: bool, err: bool) -> None:
     import tempfile
 
     from rich.console import Console
@@ -201,20 +290,22 @@ def _print_forecast(plan: Plan, as_json: bool, err: bool) -> None:
 
     with tempfile.TemporaryDirectory() as scratch:
         ledger = Ledger(Path(scratch) / "pilot.sqlite", plan.hash)
-        predicted = forecast(NestedSearch(plan, ledger, SerialExecutor()))
+        predicted = forecast(NestedSearch(plan, ledger, SerialExecutor()), workers)
         ledger.close()
     if as_json:
         import json
 
         stages = [{"stage": title, "jobs": jobs, "seconds": seconds} for title, jobs, seconds in predicted.stages]
-        click.echo(json.dumps({"plan": plan.hash, "stages": stages, "pilots": dict(predicted.pilots)}))
+        body = {"plan": plan.hash, "stages": stages, "workers": workers, "seconds": predicted.seconds}
+        click.echo(json.dumps({**body, "pilots": dict(predicted.pilots)}))
         return
-    click.echo("Forecast for one worker, from a pilot on random labels; jobs are the most there can be:", err=err)
+    share = "one worker" if workers == 1 else f"{workers} workers that are never idle"
+    click.echo(f"Forecast for {share}, from a pilot on random labels; jobs are the most there can be:", err=err)
     table = Table()
     for heading in ("stage", "jobs", "minutes"):
         table.add_column(heading, justify="left" if heading == "stage" else "right")
     for title, jobs, seconds in predicted.stages:
-        table.add_row(title, str(jobs), f"{seconds / 60:.1f}")
+        table.add_row(title, str(jobs), f"{seconds / workers / 60:.1f}")
     table.add_row("in all", str(sum(jobs for _, jobs, _ in predicted.stages)), f"{predicted.seconds / 60:.1f}")
     Console(stderr=err).print(table)
     for failure in predicted.failures:
@@ -281,14 +372,20 @@ def _print_table(title: str, data: pd.DataFrame, name: str) -> None:
 
 
 def _evaluate(
-    pipeline: str, data: tuple[str, ...], protocol: str, seed: int, device: str, out: Path | None, as_json: bool
+    pipeline: str,
+    data: tuple[str, ...],
+    protocol: str,
+    out: Path | None,
+    as_json: bool,
+    workers: int | None,
+    **options: Any,
 ) -> None:
     from mernas.search.evaluate import run_evaluation
     from mernas.search.executor import Interrupted
     from mernas.search.progress import Screen
     from mernas.search.run import load_data
 
-    if device == "cuda":
+    if options["device"] == "cuda" and options["address"] is None:
         _require_cuda()
     with _stopping() as stopping, Screen() as screen:
         try:
@@ -296,10 +393,10 @@ def _evaluate(
                 pipeline,
                 load_data(*data),
                 protocol_name=protocol,
-                seed=seed,
-                device=device,
+                workers=workers or 1,
                 reporter=screen,
                 stopping=stopping,
+                **options,
             )
         except Interrupted:
             screen.say("Stopped; a plain evaluation keeps nothing.")
@@ -336,6 +433,16 @@ def _print_evaluation(result: EvaluationResult, as_json: bool) -> None:
     click.echo(f"95% interval of UF1 over subjects: {result.ci_low:.3f} to {result.ci_high:.3f}")
 
 
+def _tell(found: Any, show: Callable[[Any], None], as_json: bool) -> None:
+    """Print what was found for people, or as JSON."""
+    if not as_json:
+        show(found)
+        return
+    import json
+
+    click.echo(json.dumps(found.plain()))
+
+
 def _require_cuda() -> None:
     import torch
 
@@ -359,7 +466,7 @@ def _messages() -> Iterator[None]:
 
 @contextmanager
 def _stopping() -> Iterator[Callable[[], bool]]:
-    """The first Ctrl-C asks to stop after the job under way; the second one interrupts at once."""
+    """The first Ctrl-C or SIGTERM asks to stop after the jobs under way; the second one interrupts at once."""
     asked = False
 
     def stop(number: int, frame: FrameType | None) -> None:
@@ -367,10 +474,11 @@ def _stopping() -> Iterator[Callable[[], bool]]:
         if asked:
             raise KeyboardInterrupt
         asked = True
-        click.echo("\nStopping after the job under way; press Ctrl-C again to stop at once.", err=True)
+        click.echo("\nStopping after the jobs under way; press Ctrl-C again to stop at once.", err=True)
 
-    before = signal.signal(signal.SIGINT, stop)
+    before = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
         yield lambda: asked
     finally:
-        signal.signal(signal.SIGINT, before)
+        for number, handler in before.items():
+            signal.signal(number, handler)

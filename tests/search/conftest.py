@@ -12,6 +12,7 @@ from mernas.components.datasets.clip import Dataset
 from mernas.search.run import SearchResult, run_search
 
 SMALL: dict[str, Any] = {"trials": 5, "batch": 3, "groups": 3, "budgets": "300,3k", "max_params": "3k", "seed": 3}
+SMALL["workers"] = 1
 
 
 @pytest.fixture(scope="session")

@@ -19,7 +19,7 @@ from mernas.evaluation.custody import FeatureStore, TrainingView, number_rows
 from mernas.evaluation.fitting import run_job
 from mernas.evaluation.jobs import Job, make_job
 from mernas.evaluation.preparation import prepare, recipes_of
-from mernas.search.executor import SerialExecutor
+from mernas.search.executor import Block, Feed, SerialExecutor
 from mernas.search.run import SearchResult
 from mernas.space.errors import CustodyError
 from mernas.space.genotype import Genotype, parse_genotype
@@ -189,22 +189,28 @@ def test_the_payload_of_a_job_and_the_shared_object_hold_no_label_key_or_path_of
     names += [name.encode() for name in data.classes]
     checked = 0
 
+    def inspect(block: Block) -> None:
+        nonlocal checked
+        luggage = pickle.dumps(block)
+        assert not any(name in luggage for name in names)
+        assert all(isinstance(maps, torch.Tensor) for maps in block.store.maps.values())
+        for job in block.jobs:
+            assert len(job.train_labels) == len(job.train_rows)
+            assert not set(job.train_rows) & set(job.predict_rows)
+            assert job.train_labels.tolist() == book.labels[job.train_rows].tolist()
+            numbers = [thing for thing in things_in(job) if isinstance(thing, np.ndarray)]
+            assert len(numbers) == 3  # training rows, their labels, rows to predict: no fourth that could leak
+            checked += 1
+
     class Customs(SerialExecutor):
-        def run(self, jobs: Any, store: FeatureStore, on_outcome: Any, stopping: Any) -> None:
-            nonlocal checked
-            luggage = pickle.dumps(store)
-            assert not any(name in luggage for name in names)
-            assert all(isinstance(maps, torch.Tensor) for maps in store.maps.values())
-            for job in jobs:
-                payload = pickle.dumps(job)
-                assert not any(name in payload for name in names)
-                assert len(job.train_labels) == len(job.train_rows)
-                assert not set(job.train_rows) & set(job.predict_rows)
-                assert job.train_labels.tolist() == book.labels[job.train_rows].tolist()
-                numbers = [thing for thing in things_in(job) if isinstance(thing, np.ndarray)]
-                assert len(numbers) == 3  # training rows, their labels, rows to predict: no fourth that could leak
-                checked += 1
-            super().run(jobs, store, on_outcome, stopping)
+        def run(self, feed: Feed, on_outcome: Any, stopping: Any) -> None:
+            def inspected() -> Block | None:
+                block = feed()
+                if block is not None:
+                    inspect(block)
+                return block
+
+            super().run(inspected, on_outcome, stopping)
 
     run_search(data, space=toy_space, out=tmp_path / "run", executor=Customs(), **small)
     assert checked > 50

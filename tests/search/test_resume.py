@@ -58,9 +58,10 @@ MEANINGLESS = {"seconds", "started", "host", "attempts"}
 
 
 def contents(folder: Path) -> dict[str, list[tuple[Any, ...]]]:
-    """Every row of every table of a ledger, but for times, hosts and attempts."""
+    """Every row of every table of a ledger, but for times, hosts and attempts; sessions are nothing but times."""
     database = sqlite3.connect(folder / "ledger.sqlite")
-    tables = [row[0] for row in database.execute("SELECT name FROM sqlite_master WHERE type = 'table'")]
+    query = "SELECT name FROM sqlite_master WHERE type = 'table' AND name != 'sessions'"
+    tables = [row[0] for row in database.execute(query)]
     found = {}
     for table in tables:
         columns = [row[1] for row in database.execute(f"PRAGMA table_info({table})") if row[1] not in MEANINGLESS]
@@ -130,14 +131,23 @@ class Counter:
 
     def __init__(self, done: list[str]) -> None:
         self.done = done
-        self.title = ""
+        self.stages: list[tuple[str, int]] = []
 
     def stage(self, title: str, total: int) -> None:
-        self.title = title
+        self.stages.append((title, total))
+
+    def resize(self, left: int) -> None:
+        if self.stages and left:
+            self.stages[-1] = (self.stages[-1][0], left)
+        elif self.stages:
+            self.stages.pop()
 
     def advance(self) -> None:
-        if not self.title.startswith("Preparing"):
-            self.done.append(self.title)
+        title, left = self.stages.pop()
+        if left > 1:
+            self.stages.append((title, left - 1))
+        if not title.startswith("Preparing"):
+            self.done.append(title)
 
     def say(self, text: str) -> None:
         raise AssertionError(text)

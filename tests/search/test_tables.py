@@ -106,6 +106,23 @@ def test_probabilities_sum_to_one_and_their_greatest_is_the_prediction(finished:
     assert [finished.plan.dataset.classes[place] for place in greatest] == list(table["prediction"])
 
 
+def test_without_repetitions_there_is_one_numbered_0_and_no_spread(finished: SearchResult) -> None:
+    for table in (finished.tables.predictions, finished.tables.baseline_predictions):
+        assert set(table["seed"]) == {0}
+    scores = pd.read_csv(finished.folder / "scores.csv", dtype=str, keep_default_na=False)
+    assert set(scores["seeds"]) == {"1"}
+    assert set(scores["uf1_sd"]) == {""}
+    expected = ["budget", "rule", "baseline", "part", "clips", "seeds", "uf1", "uf1_sd", "uar", "accuracy"]
+    assert list(scores)[: len(expected)] == expected
+
+
+def test_the_columns_of_the_front_are_those_that_programs_read(finished: SearchResult) -> None:
+    promised = """budget, params, params_min, params_max, genotypes, inner_uf1, nested_uf1, ci_low, ci_high, nested_uar,
+    failed, genotype"""
+    header = (finished.folder / "front.csv").read_text().splitlines()[0]
+    assert header.split(",") == [name.strip() for name in promised.split(",")]
+
+
 def test_all_studies_have_the_same_number_of_trials(finished: SearchResult) -> None:
     trials = finished.tables.trials
     places = trials[trials["state"].isin(["completed", "failed", "exhausted"])]

@@ -1,0 +1,131 @@
+"""Dispatch: which job runs next, which is tried again, and when so much fails that the run must stop.
+
+A job that failed is tried once more where that can help: a crash (its worker may have been lost) and a refused
+allocation (another process may have held the memory). Numbers that are not finite come back with the same bits, and a
+job that used up its time would use it up again; these are recorded at once.
+
+Failures that may be the machine's fault are held back until some job succeeds. If candidate after candidate fails so,
+the run stops and what it held back is forgotten: a broken driver or a full disk must not go into the ledger as the
+fault of pipelines.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+
+from mernas.evaluation.custody import FeatureStore
+from mernas.evaluation.fitting import CRASH, OUT_OF_MEMORY, TIME_OUT
+from mernas.evaluation.jobs import Job, Outcome
+from mernas.search.executor import Block, Executor, in_blocks
+from mernas.space.errors import Problem, RunError
+
+ATTEMPTS = 2
+TRIED_AGAIN = (CRASH, OUT_OF_MEMORY)
+MACHINE = (CRASH, OUT_OF_MEMORY, TIME_OUT)
+"""Failures that may be the machine's fault rather than the candidate's."""
+MOST_FAILURES = 8
+"""So many pipelines in a row, and the run stops."""
+
+
+class Dispatcher:
+    """Runs jobs through an executor, each until it has an outcome worth recording.
+
+    Args:
+        executor: Where jobs run.
+        record: Called once for each job with its final outcome.
+        say: Tells the user of failures.
+        more: Called when nothing is waiting; may add jobs.
+    """
+
+    def __init__(
+        self,
+        executor: Executor,
+        record: Callable[[Job, Outcome], None],
+        say: Callable[[str], None],
+        more: Callable[[Dispatcher], None] = lambda _: None,
+    ) -> None:
+        self._executor = executor
+        self._record = record
+        self._say = say
+        self._more = more
+        self._waiting: deque[Block] = deque()
+        self._again: deque[Block] = deque()
+        self._stores: dict[str, FeatureStore] = {}
+        self._held: list[tuple[Job, Outcome]] = []
+        self._in_a_row: set[str] = set()
+        self._known: set[str] = set()
+
+    def add(self, jobs: Sequence[Job], store: FeatureStore, most: int | None = None) -> int:
+        """Add those jobs that were not added before.
+
+        Args:
+            jobs: In plan order, those of one pipeline together.
+            store: The maps that they need.
+            most: The largest number of jobs that one worker does at a stretch.
+
+        Returns:
+            How many were added.
+        """
+        new = [job for job in jobs if job.key not in self._known]
+        self._known.update(job.key for job in new)
+        self._stores.update((job.key, store) for job in new)
+        self._waiting.extend(Block(block, store) for block in in_blocks(new, most))
+        return len(new)
+
+    def run(self, stopping: Callable[[], bool]) -> None:
+        """Run all jobs, and those that `more` adds on the way.
+
+        Raises:
+            Interrupted: If `stopping` said so.
+            RunError: If pipeline after pipeline failed.
+        """
+        try:
+            self._executor.run(self._next, self._arrived, stopping)
+        except RunError:
+            raise
+        except BaseException:
+            self._release()
+            raise
+        self._release()
+
+    def _next(self) -> Block | None:
+        if self._again:
+            return self._again.popleft()
+        if not self._waiting:
+            if not self._stores:  # everything has come back, and who proposes must know how
+                self._release()
+            self._more(self)
+        return self._waiting.popleft() if self._waiting else None
+
+    def _arrived(self, job: Job, outcome: Outcome) -> None:
+        store = self._stores[job.key]
+        name = outcome.failure_name
+        if name in TRIED_AGAIN and job.attempt < ATTEMPTS:
+            self._say(f"{job.genotype.hash} is tried again: {outcome.failure}")
+            self._again.append(Block((replace(job, attempt=job.attempt + 1),), store))
+            return
+        del self._stores[job.key]
+        if outcome.failure:
+            self._say(f"{job.genotype.hash} failed: {outcome.failure}")
+        if name in MACHINE:
+            self._held.append((job, outcome))
+            self._in_a_row.add(job.genotype.hash)
+            self._give_up(outcome.failure)
+            return
+        self._in_a_row.clear()
+        self._release()
+        self._record(job, outcome)
+
+    def _release(self) -> None:
+        """Record what was held back."""
+        while self._held:
+            self._record(*self._held.pop(0))
+
+    def _give_up(self, failure: str) -> None:
+        """Stop the run if too many pipelines failed in a row."""
+        if len(self._in_a_row) >= MOST_FAILURES:
+            rule = f"{len(self._in_a_row)} pipelines failed one after the other, so that the machine may be at fault"
+            remedy = "the last failures were not recorded: see `mernas doctor`, then repeat the command"
+            raise RunError(Problem("run", rule, failure, remedy))

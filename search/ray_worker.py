@@ -1,0 +1,139 @@
+"""What runs in a worker of Ray: a Tune trainable whose steps are the jobs of one block."""
+
+from __future__ import annotations
+
+import importlib
+import os
+import threading
+import time
+import warnings
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import cv2
+import numpy as np
+import ray
+import torch
+from numpy.typing import NDArray
+from ray import tune
+from torch import Tensor
+
+import mernas.components  # noqa: F401  # registers every component
+from mernas.evaluation.custody import FeatureStore
+from mernas.evaluation.fitting import run_job
+from mernas.evaluation.jobs import Job, Outcome
+
+OUTCOME = "outcome"
+"""Under this name a step hands back what its job gave."""
+
+DONE = "block_done"
+"""Under this name a step says whether all jobs of its block are done."""
+
+IDLE = 0.1
+"""Seconds that a worker sleeps at a time, if its block is done and the driver wants it to wait."""
+
+HUNG = 124
+"""Exit status of a worker whose job does not even hear the alarm clock."""
+
+
+@dataclass(frozen=True, eq=False)
+class Content:
+    """What a block is to a worker.
+
+    Attributes:
+        jobs: Its jobs, in order.
+        maps: References to arrays in the object store, by recipe.
+        memory: Bytes that a job may allocate; None for no limit.
+        imports: Modules that register components of the user's own.
+        share: Which part of a GPU's memory belongs to this worker; 0 without a GPU.
+        grace: Seconds beyond its limit after which a job that hears no alarm ends with its worker.
+    """
+
+    jobs: tuple[Job, ...]
+    maps: dict[str, ray.ObjectRef[NDArray[np.float32]]]
+    memory: int | None
+    imports: tuple[str, ...]
+    share: float
+    grace: float
+
+
+class Parcel:
+    """Carries a reference to a block's content through Tune, which copies and keeps every configuration.
+
+    Attributes:
+        content: The reference; emptied when the block is done, so that the object store can let go of it.
+    """
+
+    def __init__(self, content: ray.ObjectRef[Content]) -> None:
+        self.content: ray.ObjectRef[Content] | None = content
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Parcel:
+        return self
+
+    def __repr__(self) -> str:
+        return "Parcel"
+
+
+class BlockTrainable(tune.Trainable):
+    """Runs one job of its block in every step."""
+
+    def setup(self, config: dict[str, Any]) -> None:
+        """Make the process what every worker is, then take the block; called once in a process."""
+        torch.set_num_threads(1)
+        cv2.setNumThreads(0)
+        self._maps: dict[str, Tensor] = {}
+        self._take(config)
+        if self._content.share and torch.cuda.is_available():
+            torch.cuda.set_per_process_memory_fraction(self._content.share)
+
+    def reset_config(self, new_config: dict[str, Any]) -> bool:
+        """Take another block in the same process."""
+        self._take(new_config)
+        return True
+
+    def step(self) -> dict[str, Any]:
+        """Run the next job; the driver ends a block that is done, and until it does there is nothing to do."""
+        if self._place == len(self._content.jobs):
+            time.sleep(IDLE)
+            return {DONE: True}
+        job = self._content.jobs[self._place]
+        self._place += 1
+        store = FeatureStore(self._maps)
+        watchdog = _watchdog(job, self._content.grace)
+        try:
+            outcome: Outcome = run_job(job, store, self._content.memory)
+        finally:
+            if watchdog is not None:
+                watchdog.cancel()
+        return {OUTCOME: outcome, DONE: self._place == len(self._content.jobs)}
+
+    def _take(self, config: dict[str, Any]) -> None:
+        self._content: Content = ray.get(config["parcel"].content)
+        self._place = 0
+        for module in self._content.imports:
+            importlib.import_module(module)
+        wanted = self._content.maps
+        self._maps = {recipe: maps for recipe, maps in self._maps.items() if recipe in wanted}
+        missing = [recipe for recipe in wanted if recipe not in self._maps]
+        for recipe, array in zip(missing, _mapped([wanted[recipe] for recipe in missing]), strict=True):
+            self._maps[recipe] = array
+
+
+def _mapped(references: Sequence[ray.ObjectRef[NDArray[np.float32]]]) -> list[Tensor]:
+    """Tensors over the object store's own memory: nothing is copied."""
+    arrays = ray.get(list(references))
+    with warnings.catch_warnings():
+        # The arrays cannot be written to, and nobody does: a job selects its rows, which copies them.
+        warnings.filterwarnings("ignore", message="The given NumPy array is not writable")
+        return [torch.from_numpy(array) for array in arrays]
+
+
+def _watchdog(job: Job, grace: float) -> threading.Timer | None:
+    """End this process if a job neither ends nor hears the alarm clock, being stuck outside Python."""
+    if job.seconds is None:
+        return None
+    timer = threading.Timer(job.seconds + grace, os._exit, (HUNG,))
+    timer.daemon = True
+    timer.start()
+    return timer

@@ -1,0 +1,139 @@
+"""Custody: whether no job read whom it must not, and every job is one that somebody asked for."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mernas.evaluation.jobs import JobKey
+from mernas.search.ledger import ACCEPTED
+from mernas.search.plan import FINAL, Plan
+from mernas.search.verify_check import Check, listed
+from mernas.search.verify_ledger import ReadJob, ReadLedger
+
+Asked = dict[str, tuple[JobKey, str]]
+"""Jobs that somebody asked for, by key, each with who did."""
+
+
+def check_jobs(plan: Plan, ledger: ReadLedger, jobs: Check) -> None:
+    """Check every job by itself: its key, whom it predicted, and its probabilities."""
+    seen: dict[tuple[str, ...], NDArray[np.int64]] = {}
+    for job in ledger.jobs:
+        key, record = job.key, job.record
+        jobs.equal(f"{job.title}, key made of its columns", key.hash, job.stated)
+        jobs.equal(f"{job.title}, numeric path", key.numeric_path, plan.numeric_path)
+        jobs.expect(key.genotype in ledger.sizes, job.title, "a genotype that is unknown", "one of the ledger")
+        most = plan.settings.seeds if len(key.left_out) == 1 else 1  # only outer trainings are repeated
+        jobs.expect(0 <= key.repetition < most, f"{job.title}, repetition", key.repetition, f"from 0 to {most - 1}")
+        jobs.expect(job.attempts >= 1, f"{job.title}, attempts", job.attempts, "at least 1")
+        wanted = plan.book.rows_of(key.left_out) if len(plan.dataset) else seen.setdefault(key.left_out, record.rows)
+        if not np.array_equal(record.rows, wanted):
+            jobs.fail(f"{job.title}, rows predicted", record.rows.tolist(), f"{wanted.tolist()}, of those left out")
+        if record.probabilities is None:
+            jobs.expect(bool(record.failure), job.title, "no predictions", "predictions, or the name of a failure")
+        else:
+            jobs.expect(not record.failure, job.title, f"failure {record.failure!r}", "none beside predictions")
+            _check_probabilities(job, record.probabilities, jobs)
+        _check_epochs(plan, ledger, job, jobs)
+
+
+def _check_epochs(plan: Plan, ledger: ReadLedger, job: ReadJob, check: Check) -> None:
+    """Check that epochs were watched exactly where one subject was left out of a network, and predict classes."""
+    genotype, epochs = ledger.genotypes.get(job.key.genotype), job.record.epoch_predictions
+    if genotype is None or job.record.failure:
+        return
+    where, watched = f"{job.title}, predictions by epoch", len(job.key.left_out) == 1 and genotype.is_network
+    if check.expect((epochs is not None) == watched, where, epochs is not None, watched) and epochs is not None:
+        inside = epochs.size > 0 and epochs.min() >= 0 and epochs.max() < len(plan.dataset.classes)
+        check.expect(bool(inside), where, "numbers that are no classes", "class numbers")
+
+
+def _check_probabilities(job: ReadJob, probabilities: NDArray[np.float64], check: Check) -> None:
+    where = f"{job.title}, probabilities"
+    finite = bool(np.isfinite(probabilities).all())
+    if check.expect(finite, where, "numbers that are not finite", "finite numbers"):
+        low, high = float(probabilities.min(initial=0.0)), float(probabilities.max(initial=1.0))
+        check.expect(low >= 0 and high <= 1, where, f"{low:g} to {high:g}", "0 to 1")
+        sums = probabilities.sum(axis=1)
+        off = float(np.abs(sums - 1).max(initial=0.0))
+        check.expect(off < 1e-6, where, f"a row whose sum is off by {off:g}", "rows that sum to 1")
+
+
+def check_custody(plan: Plan, ledger: ReadLedger, check: Check) -> None:
+    """Check who was read: by every job, and by those that answer each study."""
+    everyone = set(plan.partition.subjects)
+    for job in ledger.jobs:
+        left_out, read = set(job.key.left_out), set(job.read)
+        strangers = left_out - everyone
+        check.expect(not strangers, f"{job.title}, left out", listed(strangers), "subjects of the plan")
+        check.equal(f"{job.title}, left out", list(job.key.left_out), sorted(left_out))
+        both = left_out & read
+        check.expect(not both, f"{job.title}, read", f"{listed(both)}, left out and read", "nobody whom it left out")
+        others = everyone - left_out
+        exact = read - left_out == others and len(read) == len(job.read)
+        found = f"{listed(read - left_out - others)} too many, {listed(others - read)} too few"
+        check.expect(exact, f"{job.title}, read", found, "everybody else, each once")
+    for study in plan.studies:
+        sealed = set() if study == FINAL else set(plan.partition.groups[int(study)])
+        for _, left_out_subjects in plan.inner_left_out(study):
+            for genotype in _asked_by(plan, ledger, study):
+                answer = ledger.find(JobKey(genotype, left_out_subjects, 0, plan.numeric_path))
+                told = set() if answer is None else sealed & set(answer.read)
+                if answer is not None:
+                    who = f"{listed(told)} of group {study}, read"
+                    check.expect(not told, f"study {study}, answered by {answer.title}", who, "nobody of its group")
+
+
+def _asked_by(plan: Plan, ledger: ReadLedger, study: str) -> list[str]:
+    """The pipelines about which a study is answered: its own proposals, and every baseline."""
+    own = [draw.genotype for draw in ledger.draws(study) if draw.state == ACCEPTED and draw.genotype is not None]
+    return [*own, *(key for grid in plan.description["baselines"].values() for key in grid)]
+
+
+def inner_asked(plan: Plan, ledger: ReadLedger) -> Asked:
+    """Return the inner jobs that the proposals of some study, or the baselines, ask for."""
+    asked: Asked = {}
+    for study in plan.studies:
+        for genotype in _asked_by(plan, ledger, study):
+            for scored, left_out in plan.inner_left_out(study):
+                key = JobKey(genotype, left_out, 0, plan.numeric_path)
+                asked.setdefault(key.hash, (key, f"study {study}, {genotype} on group {scored}"))
+    return asked
+
+
+def possible_outer(plan: Plan, ledger: ReadLedger) -> Asked:
+    """Return the outer jobs that could be asked for by whatever is chosen: of proposals of the subject's own study."""
+    asked: Asked = {}
+    for number, group in enumerate(plan.partition.groups):
+        for genotype in _asked_by(plan, ledger, str(number)):
+            for subject in group:
+                for repetition in range(plan.settings.seeds):
+                    key = JobKey(genotype, (subject,), repetition, plan.numeric_path)
+                    asked[key.hash] = (key, f"the outer test of {genotype} on {subject}")
+    return asked
+
+
+def outer_asked(plan: Plan, needed: Iterable[tuple[str, str, str, int]]) -> Asked:
+    """Return the outer jobs of what was chosen; see `mernas.search.choosing.outer_jobs`."""
+    asked: Asked = {}
+    for genotype, study, subject, repetition in needed:
+        key = JobKey(genotype, (subject,), repetition, plan.numeric_path)
+        asked[key.hash] = (key, f"study {study}, the outer test of {genotype} on {subject}, repetition {repetition}")
+    return asked
+
+
+def check_strangers(ledger: ReadLedger, asked: Asked, check: Check) -> None:
+    """Check that every job was asked for."""
+    for job in ledger.jobs:
+        found = f"left out {listed(job.key.left_out)}, repetition {job.key.repetition}"
+        check.expect(job.key.hash in asked, job.title, found, "a job that a proposal, baseline or choice asked for")
+
+
+def check_complete(ledger: ReadLedger, asked: Asked, check: Check) -> bool:
+    """Check that every job that was asked for is there, and return whether so."""
+    complete = True
+    for key, who in asked.values():
+        complete &= check.expect(ledger.find(key) is not None, who, "no such job", f"job {key.hash}")
+    return complete
