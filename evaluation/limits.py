@@ -41,8 +41,11 @@ def time_limit(seconds: float | None) -> Iterator[None]:
         yield
         return
 
+    inside = True
+
     def ring(number: int, frame: FrameType | None) -> None:
-        raise TimeOut(f"took longer than {seconds:g} s")
+        if inside:
+            raise TimeOut(f"took longer than {seconds:g} s")
 
     before = signal.signal(signal.SIGALRM, ring)
     # It rings again and again: the first one may be lost in a callback whose exceptions Python cannot pass on.
@@ -50,6 +53,7 @@ def time_limit(seconds: float | None) -> Iterator[None]:
     try:
         yield
     finally:
+        inside = False
         signal.setitimer(signal.ITIMER_REAL, 0)
         signal.signal(signal.SIGALRM, before)
 

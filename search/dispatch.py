@@ -4,9 +4,9 @@ A job that failed is tried once more where that can help: a crash (its worker ma
 allocation (another process may have held the memory). Numbers that are not finite come back with the same bits, and a
 job that used up its time would use it up again; these are recorded at once.
 
-Failures that may be the machine's fault are held back until some job succeeds. If candidate after candidate fails so,
-the run stops and what it held back is forgotten: a broken driver or a full disk must not go into the ledger as the
-fault of pipelines.
+Failures that may be the machine's fault are held back until some job succeeds. If pipeline after pipeline fails so, or
+a whole batch of at least three, the run stops and what it held back is forgotten, as it is when the user stops it: a
+broken driver or a full disk must not go into the ledger as the fault of pipelines.
 """
 
 from __future__ import annotations
@@ -16,17 +16,18 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 from mernas.evaluation.custody import FeatureStore
-from mernas.evaluation.fitting import CRASH, OUT_OF_MEMORY, TIME_OUT
+from mernas.evaluation.fitting import CRASH, OUT_OF_MEMORY
 from mernas.evaluation.jobs import Job, Outcome
 from mernas.search.executor import Block, Executor, in_blocks
 from mernas.space.errors import Problem, RunError
 
 ATTEMPTS = 2
-TRIED_AGAIN = (CRASH, OUT_OF_MEMORY)
-MACHINE = (CRASH, OUT_OF_MEMORY, TIME_OUT)
-"""Failures that may be the machine's fault rather than the candidate's."""
+MACHINE = (CRASH, OUT_OF_MEMORY)
+"""Failures that may be the machine's fault rather than the candidate's; they are tried again."""
 MOST_FAILURES = 8
-"""So many pipelines in a row, and the run stops."""
+"""So many pipelines in a row that failed through what may be the machine's fault, and the run stops."""
+WHOLE_BATCH = 3
+"""So many are enough where everything has come back and nothing was a success."""
 
 
 class Dispatcher:
@@ -55,6 +56,7 @@ class Dispatcher:
         self._stores: dict[str, FeatureStore] = {}
         self._held: list[tuple[Job, Outcome]] = []
         self._in_a_row: set[str] = set()
+        self._any_success = False  # since everything had last come back
         self._known: set[str] = set()
 
     def add(self, jobs: Sequence[Job], store: FeatureStore, most: int | None = None) -> int:
@@ -81,28 +83,22 @@ class Dispatcher:
             Interrupted: If `stopping` said so.
             RunError: If pipeline after pipeline failed.
         """
-        try:
-            self._executor.run(self._next, self._arrived, stopping)
-        except RunError:
-            raise
-        except BaseException:
-            self._release()
-            raise
-        self._release()
+        self._executor.run(self._next, self._arrived, stopping)
+        self._settle()
 
     def _next(self) -> Block | None:
         if self._again:
             return self._again.popleft()
         if not self._waiting:
             if not self._stores:  # everything has come back, and who proposes must know how
-                self._release()
+                self._settle()
             self._more(self)
         return self._waiting.popleft() if self._waiting else None
 
     def _arrived(self, job: Job, outcome: Outcome) -> None:
         store = self._stores[job.key]
         name = outcome.failure_name
-        if name in TRIED_AGAIN and job.attempt < ATTEMPTS:
+        if name in MACHINE and job.attempt < ATTEMPTS:
             self._say(f"{job.genotype.hash} is tried again: {outcome.failure}")
             self._again.append(Block((replace(job, attempt=job.attempt + 1),), store))
             return
@@ -112,20 +108,27 @@ class Dispatcher:
         if name in MACHINE:
             self._held.append((job, outcome))
             self._in_a_row.add(job.genotype.hash)
-            self._give_up(outcome.failure)
+            self._give_up_at(MOST_FAILURES)
             return
         self._in_a_row.clear()
+        self._any_success = True
         self._release()
         self._record(job, outcome)
 
+    def _settle(self) -> None:
+        """Record what was held back, now that everything has come back; unless nothing of it was a success."""
+        if self._held and not self._any_success:
+            self._give_up_at(WHOLE_BATCH)
+        self._any_success = False
+        self._release()
+
     def _release(self) -> None:
-        """Record what was held back."""
         while self._held:
             self._record(*self._held.pop(0))
 
-    def _give_up(self, failure: str) -> None:
-        """Stop the run if too many pipelines failed in a row."""
-        if len(self._in_a_row) >= MOST_FAILURES:
+    def _give_up_at(self, number: int) -> None:
+        """Stop the run if so many pipelines failed in a row."""
+        if len(self._in_a_row) >= number:
             rule = f"{len(self._in_a_row)} pipelines failed one after the other, so that the machine may be at fault"
-            remedy = "the last failures were not recorded: see `mernas doctor`, then repeat the command"
-            raise RunError(Problem("run", rule, failure, remedy))
+            remedy = "these failures were not recorded: see `mernas doctor`, lower --max-params, and repeat the command"
+            raise RunError(Problem("run", rule, self._held[-1][1].failure, remedy))

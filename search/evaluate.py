@@ -24,7 +24,7 @@ from mernas.search.executor import Executor
 from mernas.search.features import FeatureShelf
 from mernas.search.reporter import Reporter, Silent
 from mernas.search.run import load_data
-from mernas.search.workers import working
+from mernas.search.workers import chosen_executor, require_cuda, working
 from mernas.space.errors import PlanError, Problem, UnavailableError, UnknownNameError, nearest
 from mernas.space.genotype import Genotype, from_plain
 from mernas.space.presets import load_preset, preset_names
@@ -99,7 +99,7 @@ def run_evaluation(
     device: str = "cpu",
     cache: Path | None = None,
     executor: str | Executor = "auto",
-    workers: int | None = 1,
+    workers: int | None = None,
     address: str | None = None,
     reporter: Reporter | None = None,
     stopping: Callable[[], bool] = lambda: False,
@@ -114,7 +114,7 @@ def run_evaluation(
         device: `cpu` or `cuda`.
         cache: The folder of prepared maps.
         executor: `serial`, `ray`, or an executor; by default Ray Tune where there is more than one worker.
-        workers: How many jobs run at once; None for one for each core, or what a cluster has.
+        workers: How many jobs run at once; by default 1, or what a cluster has.
         address: Of a Ray cluster, e.g. `auto`.
         reporter: Who tells the user.
         stopping: Asked between jobs whether to stop.
@@ -130,6 +130,11 @@ def run_evaluation(
     """
     if seed < 0:
         raise PlanError(Problem("--seed", "must not be negative", str(seed)))
+    workers = 1 if workers is None and address is None and executor != "ray" else workers
+    if isinstance(executor, str):
+        chosen_executor(executor, workers, device, address)
+    if device == "cuda" and address is None:
+        require_cuda()
     dataset = load_data(data) if isinstance(data, str) else data
     folds = protocol(protocol_name)([clip.subject for clip in dataset])
     genotype = find_pipeline(pipeline, dataset) if isinstance(pipeline, str) else pipeline

@@ -11,7 +11,7 @@ import json
 import sqlite3
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -195,15 +195,17 @@ class Ledger:
             raise LedgerError(Problem(f"ledger {self.path}", "cannot be read", str(error), _remedy(error))) from None
 
     def close(self) -> None:
-        """Close the file; the write-ahead log is folded into it."""
+        """Write down how long this session took and close the file; the write-ahead log is folded into it."""
+        with suppress(LedgerError), self._transaction():
+            pass
         self._database.close()
 
     def begin_session(self) -> None:
         """Start the clock of one driver; every later transaction writes down how far it has come."""
+        self._clock = time.perf_counter()
         with self._transaction():
             query = "INSERT INTO sessions (started, seconds) VALUES (?, 0)"
             self._session = self._database.execute(query, (time.time(),)).lastrowid
-        self._clock = time.perf_counter()
 
     def seconds(self) -> float:
         """Return how long all drivers of this run have worked, this one until now."""

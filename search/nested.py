@@ -163,7 +163,9 @@ class NestedSearch:
             return []  # the round is not over
         number = self._opened[ready[0]]
         recorded = any(draw.batch == number for study in ready for draw in self.ledger.draws(study))
-        if recorded or self.time_for(min(drawn.values()), most + self.plan.batches[number]):
+        # A candidate that still waits for some of its jobs counts as one that is still to be done.
+        done = min(count - len(self._open[study]) for study, count in drawn.items())
+        if recorded or self.time_for(done, most + self.plan.batches[number]):
             return ready
         self.ledger.end_proposals(most)
         return []

@@ -28,6 +28,7 @@ from mernas.space.yaml_text import dump_yaml
 PLAN_FORMAT = 1
 MOST_TRIALS = 100_000
 MOST_SEEDS = 1_000
+DEVICES = ("cpu", "cuda")
 JOB_TIME = 3600.0
 """Seconds that one training may take, unless the user says otherwise."""
 FINAL = "final"
@@ -76,6 +77,8 @@ class Settings:
                 problems.append(Problem(name, f"must be at most {MOST_TRIALS:,}", f"{value:,}"))
         if not 1 <= self.seeds <= MOST_SEEDS:
             problems.append(Problem("--seeds", f"must lie between 1 and {MOST_SEEDS:,}", f"{self.seeds:,}"))
+        if self.device not in DEVICES:
+            problems.append(Problem("--device", f"must be {' or '.join(DEVICES)}", self.device))
         for name, limit in (("--time", self.time), ("--job-time", self.job_time)):
             if limit is not None and not 0 < limit < math.inf:
                 problems.append(Problem(name, "must be above 0 s", f"{limit:g}"))

@@ -9,263 +9,36 @@ files, tables and restarts are not used: the ledger is the only truth.
 from __future__ import annotations
 
 import contextlib
-import logging
-import os
 import queue
-import signal
-import sys
-import tempfile
 import threading
-import time
 from collections import deque
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any, TextIO
+from typing import Any
 
-# Ray reads these when it is imported or started. A user's own settings have precedence.
-QUIET = {
-    "RAY_USAGE_STATS_ENABLED": "0",
-    "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
-    "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",
-    "TUNE_DISABLE_STRICT_METRIC_CHECKING": "1",
-    "TUNE_DISABLE_SIGINT_HANDLER": "1",
-    "TUNE_GLOBAL_CHECKPOINT_S": "1000000000",
-    "TUNE_WARN_THRESHOLD_S": "60",
-    "TUNE_MAX_PENDING_TRIALS_PG": "1000",  # all workers start at once; how many blocks wait is limited below
-    "RAY_AIR_NEW_OUTPUT": "0",
-}
-for _name, _value in QUIET.items():
-    os.environ.setdefault(_name, _value)
+from mernas.search.ray_session import (  # isort: skip  # before Ray: it sets Ray's environment
+    count_workers,
+    last_line,
+    resources,
+    start_ray,
+)
+import ray
+from ray.exceptions import ActorUnavailableError, RayActorError
+from torch import Tensor
 
-import ray  # noqa: E402  # after its environment is set
-from ray import cloudpickle, tune  # noqa: E402
-from ray.air.execution._internal import RayActorManager  # noqa: E402
-from ray.exceptions import ActorUnavailableError, RayActorError, RayError, RayTaskError  # noqa: E402
-from ray.tune.execution import tune_controller  # noqa: E402
-from ray.tune.search import Searcher  # noqa: E402
-
-from mernas.evaluation.fitting import CRASH, OUT_OF_MEMORY, TIME_OUT  # noqa: E402
-from mernas.evaluation.jobs import Job, Outcome  # noqa: E402
-from mernas.evaluation.limits import memory_per_job  # noqa: E402
-from mernas.evaluation.preparation import recipe_of  # noqa: E402
-from mernas.search.executor import Block, Feed, Interrupted  # noqa: E402
-from mernas.search.ray_worker import DONE, OUTCOME, BlockTrainable, Content, Parcel  # noqa: E402
-from mernas.space.errors import Problem, RunError, UnavailableError  # noqa: E402
+from mernas.evaluation.fitting import CRASH, OUT_OF_MEMORY, TIME_OUT
+from mernas.evaluation.jobs import Job, Outcome
+from mernas.evaluation.limits import memory_per_job
+from mernas.evaluation.preparation import recipe_of
+from mernas.search.executor import Block, Feed, Interrupted
+from mernas.search.ray_tune import Arrived, Board, Crew, Lost, Stopped, run_tune
+from mernas.search.ray_worker import Content, Parcel
+from mernas.space.errors import Problem, RunError
 
 AHEAD = 2
 """Blocks handed to Tune for each worker: one that runs and one that waits, so that no worker ever waits."""
 MOST_MOVES = 5
 """So often a job may lose its machine before that counts against the job."""
-PATIENCE = 60.0
-"""So many seconds workers wait for another one to start before they take it that there is no room for it."""
-OBJECT_STORE = 100 * 1024**2
-"""Least size of the object store in bytes; Ray refuses less than 80 MB."""
-
-
-@dataclass(frozen=True, eq=False)
-class _Lost:
-    """A worker ended before its block did.
-
-    Attributes:
-        trial: The block.
-        error: What Ray says of it.
-        seconds: How long it was busy with the job that it was lost with.
-    """
-
-    trial: str
-    error: BaseException | None
-    seconds: float
-
-
-@dataclass(frozen=True, eq=False)
-class _Arrived:
-    """A job has come back."""
-
-    trial: str
-    outcome: Outcome
-
-
-@dataclass(frozen=True, eq=False)
-class _Stopped:
-    """A trial has ended, with or without all of its jobs done."""
-
-    trial: str
-
-
-@dataclass(eq=False)
-class _Crew:
-    """The workers, as Tune's thread sees them.
-
-    Tune gives the process of a block that has ended to a block that waits, and ends the process that was starting for
-    that one. Where blocks are shorter than a start, no second worker would ever come up. So a worker whose block is
-    done waits until those that are starting are up. And it waits for the next block: Tune ends a process that nothing
-    waits for.
-
-    Attributes:
-        size: How many workers there is room for.
-        up: The trials that have a worker.
-        coming: The trials that wait for one.
-        since: When some worker began to wait for the others, or None.
-        free: How many workers were let go for trials that have not started yet.
-    """
-
-    size: int = 1
-    up: set[str] = field(default_factory=set)
-    coming: set[str] = field(default_factory=set)
-    since: float | None = None
-    free: int = 0
-
-    def started(self, trial: str) -> None:
-        """A trial has got its worker."""
-        self.coming.discard(trial)
-        self.up.add(trial)
-        self.size, self.since, self.free = max(self.size, len(self.up)), None, max(self.free - 1, 0)
-
-    def ended(self, trial: str) -> None:
-        """A trial has ended, or lost its worker."""
-        self.coming.discard(trial)
-        self.up.discard(trial)
-
-    def must_wait(self, blocks: int) -> bool:
-        """Whether a worker whose block is done must wait.
-
-        Args:
-            blocks: How many blocks Tune has not asked for yet.
-        """
-        if len(self.coming) + blocks <= self.free:
-            return True
-        room = min(self.size, int(_resources().get("CPU", 1)))  # less where a machine was lost
-        if self.coming and len(self.up) < room:
-            self.since = time.monotonic() if self.since is None else self.since
-            if time.monotonic() - self.since < PATIENCE:
-                return True
-            self.size, self.since = len(self.up), None
-        self.free += 1
-        return False
-
-
-class _ActorManager(RayActorManager):
-    """Takes every error of Ray for that of a lost worker: with any other kind Tune itself would end.
-
-    Ray's memory monitor gives such an error, and so does a result that is lost with its machine.
-    """
-
-    def _actor_task_failed(self, tracked_actor_task: Any, exception: Exception) -> None:
-        if isinstance(exception, RayError) and not isinstance(exception, (RayActorError, RayTaskError)):
-            exception = RayActorError(error_msg=f"{type(exception).__name__}: {exception}")
-        super()._actor_task_failed(tracked_actor_task, exception)
-
-
-@dataclass(eq=False)
-class _Board:
-    """What the caller's thread and Tune's thread share."""
-
-    blocks: queue.Queue[tuple[str, Parcel]] = field(default_factory=queue.Queue)
-    events: queue.Queue[_Lost | _Arrived | _Stopped | BaseException] = field(default_factory=queue.Queue)
-    stop: threading.Event = field(default_factory=threading.Event)
-    closed: threading.Event = field(default_factory=threading.Event)
-    crew: _Crew = field(default_factory=_Crew)
-
-
-# Tune pickles and copies whatever it is given. A pickle is for restarts, which are not used: what comes back from it is
-# an empty shell. A copy is the thing itself.
-class _BlockSearcher(Searcher):
-    """Hands Tune the next block when it has room for one."""
-
-    def __init__(self, board: _Board | None = None) -> None:
-        super().__init__()
-        self._board = board or _Board()
-        self._names: dict[str, str] = {}
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        return (_BlockSearcher, ())
-
-    def __deepcopy__(self, memo: dict[int, Any]) -> _BlockSearcher:
-        return self
-
-    def suggest(self, trial_id: str) -> Any:
-        if self._board.closed.is_set():
-            return Searcher.FINISHED
-        try:
-            name, parcel = self._board.blocks.get_nowait()
-        except queue.Empty:
-            return None
-        self._board.crew.coming.add(trial_id)
-        return {"block": name, "parcel": parcel}
-
-    def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
-        """The callback is told the same with more of it."""
-
-    def save(self, checkpoint_path: str) -> None:
-        """There is nothing to save."""
-
-    def restore(self, checkpoint_path: str) -> None:
-        """There is nothing to restore."""
-
-
-class _Listener(tune.Callback):
-    """Passes on what happens to trials."""
-
-    def __init__(self, board: _Board | None = None) -> None:
-        self._board = board or _Board()
-        self._began: dict[str, float] = {}
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        return (_Listener, ())
-
-    def __deepcopy__(self, memo: dict[int, Any]) -> _Listener:
-        return self
-
-    def on_trial_start(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
-        self._board.crew.started(trial.trial_id)
-        self._began[trial.trial_id] = time.monotonic()
-
-    def on_trial_result(
-        self, iteration: int, trials: list[Any], trial: Any, result: dict[str, Any], **info: Any
-    ) -> None:
-        self._began[trial.trial_id] = time.monotonic()
-        outcome = result.pop(OUTCOME, None)  # Tune keeps the last result of every trial; it need not keep this
-        if outcome is not None:
-            self._board.events.put(_Arrived(trial.config["block"], outcome))
-
-    def on_trial_complete(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
-        self._ended(trial)
-        self._board.events.put(_Stopped(trial.config["block"]))
-
-    def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
-        seconds = time.monotonic() - self._ended(trial)
-        # Tune copies the file to where its own method looks for it, at some time.
-        path = trial.pickled_error_file
-        error = cloudpickle.loads(Path(path).read_bytes()) if path else None  # our own Tune wrote it just now
-        self._board.events.put(_Lost(trial.config["block"], error, seconds))
-
-    def _ended(self, trial: Any) -> float:
-        """Forget a trial; return when its last job began."""
-        trial.config["parcel"].content = None
-        self._board.crew.ended(trial.trial_id)
-        return self._began.pop(trial.trial_id, time.monotonic())
-
-
-class _StopAll(tune.Stopper):
-    """Ends a trial whose block is done, and every one after its job under way once the user wants to stop."""
-
-    def __init__(self, board: _Board | None = None) -> None:
-        self._board = board or _Board()
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        return (_StopAll, ())
-
-    def __deepcopy__(self, memo: dict[int, Any]) -> _StopAll:
-        return self
-
-    def __call__(self, trial_id: str, result: dict[str, Any]) -> bool:
-        board = self._board
-        return board.stop.is_set() or (bool(result.get(DONE)) and not board.crew.must_wait(board.blocks.qsize()))
-
-    def stop_all(self) -> bool:
-        """Never: the experiment lives as long as the executor."""
-        return False
 
 
 class RayExecutor:
@@ -275,7 +48,7 @@ class RayExecutor:
         workers: How many jobs run at once; by default one for each core that Ray sees, or four for each GPU.
         device: `cpu` or `cuda`; workers share GPUs evenly.
         address: `auto` or an address: a cluster that `ray start` has made. By default Ray is started here.
-        memory: Bytes that a job may allocate; by default an even share of most of what is free on this machine.
+        memory: Bytes that a job may allocate; by default an even share of most of what is free on its machine.
         imports: Modules that workers import first, where components of the user's own are registered.
         log: Where what Ray Tune prints goes; nowhere by default.
         grace: Seconds that a job gets beyond its limit before its worker is ended, if it hears no alarm.
@@ -296,19 +69,21 @@ class RayExecutor:
     ) -> None:
         self._owns = not ray.is_initialized()
         if self._owns:
-            _start(workers, device, address)
-        self.workers = _count_workers(workers, device)
+            start_ray(workers, device, address)
+        self.workers = count_workers(workers, device)
         # Where workers are all that Ray has, its resources are the limit. Tune's own limit would leave no block
         # waiting, and a process is only used again where one waits.
-        room = int(_resources().get("CPU", 1))
+        room = int(resources().get("CPU", 1))
         self._most = None if self.workers >= room else self.workers
-        gpus = _resources().get("GPU", 0.0) if device == "cuda" else 0.0
+        gpus = resources().get("GPU", 0.0) if device == "cuda" else 0.0
         self._share = min(gpus / self.workers, 1.0)
-        self._memory = memory if memory is not None else memory_per_job(self.workers)
+        # The machines of a cluster differ: there each worker sees for itself how much memory a job may have.
+        self._memory = memory_per_job(self.workers) if memory is None and address is None else memory
         self._imports, self._log, self._grace = imports, log, grace
-        self._board = _Board(crew=_Crew(self.workers))
+        self._board = Board(crew=Crew(self.workers))
         self._thread: threading.Thread | None = None
-        self._maps: dict[str, Any] = {}
+        self._maps: dict[str, tuple[Tensor, Any]] = {}
+        self._parcels: dict[str, Parcel] = {}
         self._blocks: dict[str, deque[Job]] = {}
         self._stores: dict[str, Block] = {}
         self._back: deque[Block] = deque()
@@ -323,7 +98,12 @@ class RayExecutor:
             RunError: If Ray itself failed.
         """
         if self._thread is None:
-            self._thread = threading.Thread(target=self._tune, name="ray-tune", daemon=True)
+            self._thread = threading.Thread(
+                target=run_tune,
+                args=(self._board, self._share, self._most, self._log),
+                name="ray-tune",
+                daemon=True,
+            )
             self._thread.start()
         while True:
             if stopping():
@@ -357,11 +137,14 @@ class RayExecutor:
         name = f"{self._handed_out:06d}"
         self._handed_out += 1
         recipes = {recipe_of(stream).hash for job in block.jobs for stream in job.genotype.streams}
-        for recipe in recipes - self._maps.keys():
-            self._maps[recipe] = ray.put(block.store.maps[recipe].numpy())
+        for recipe in recipes:
+            maps = block.store.maps[recipe]
+            # A recipe says what is computed, not of which clips in which order: only the same array is the same.
+            if recipe not in self._maps or self._maps[recipe][0] is not maps:
+                self._maps[recipe] = (maps, ray.put(maps.numpy()))
         content = Content(
             jobs=block.jobs,
-            maps={recipe: self._maps[recipe] for recipe in recipes},
+            maps={recipe: self._maps[recipe][1] for recipe in recipes},
             memory=self._memory,
             imports=self._imports,
             share=self._share,
@@ -369,21 +152,24 @@ class RayExecutor:
         )
         self._blocks[name] = deque(block.jobs)
         self._stores[name] = block
-        self._board.blocks.put((name, Parcel(ray.put(content))))
+        self._parcels[name] = Parcel(ray.put(content))
+        self._board.blocks.put((name, self._parcels[name]))
 
     def _take_back(self) -> None:
-        """Take back the blocks that Tune has not asked for yet."""
+        """Take back the blocks that Tune has not asked for yet, and empty those that it has not begun."""
         with contextlib.suppress(queue.Empty):
             while True:
                 self._forget(self._board.blocks.get_nowait()[0])
+        for name in self._parcels.keys() - self._board.begun:
+            self._parcels[name].content = None
 
     def _handle(
-        self, event: _Lost | _Arrived | _Stopped | BaseException, on_outcome: Callable[[Job, Outcome], None]
+        self, event: Lost | Arrived | Stopped | BaseException, on_outcome: Callable[[Job, Outcome], None]
     ) -> None:
         if isinstance(event, BaseException):
             problem = Problem("Ray Tune", "has ended", f"{type(event).__name__}: {event}", "see log.txt")
             raise RunError(problem) from event
-        if isinstance(event, _Arrived):
+        if isinstance(event, Arrived):
             job = self._blocks[event.trial].popleft()
             if not self._blocks[event.trial]:
                 self._forget(event.trial)
@@ -394,10 +180,10 @@ class RayExecutor:
         jobs = self._blocks[event.trial]
         store = self._stores[event.trial].store
         self._forget(event.trial)
-        if isinstance(event, _Lost) and jobs:
+        if isinstance(event, Lost) and jobs:
             if not isinstance(event.error, RayActorError) or event.error.actor_init_failed:
                 rule = "a worker cannot do its work"
-                raise RunError(Problem("Ray", rule, _last_line(event.error), "see log.txt"))
+                raise RunError(Problem("Ray", rule, last_line(event.error), "see log.txt"))
             failure = self._blame(jobs[0], event.error, event.seconds)
             if failure:
                 job = jobs.popleft()
@@ -421,123 +207,4 @@ class RayExecutor:
         return f"{CRASH}: its worker was lost"
 
     def _forget(self, name: str) -> None:
-        del self._blocks[name], self._stores[name]
-
-    def _tune(self) -> None:
-        """Run Tune until the executor is closed; in a thread of its own."""
-        board = self._board
-        needs = {"cpu": 1.0, "gpu": self._share} if self._share else {"cpu": 1.0}
-        try:
-            with tempfile.TemporaryDirectory(prefix="mernas-tune-") as folder, _printing_to(self._log), _managing():
-                tune.Tuner(
-                    tune.with_resources(BlockTrainable, needs),
-                    tune_config=tune.TuneConfig(
-                        search_alg=_BlockSearcher(board),
-                        num_samples=-1,
-                        reuse_actors=True,
-                        max_concurrent_trials=self._most,
-                        trial_dirname_creator=lambda trial: str(trial.trial_id),
-                    ),
-                    run_config=tune.RunConfig(
-                        name="blocks",
-                        storage_path=folder,
-                        verbose=0,
-                        callbacks=[_Listener(board)],
-                        failure_config=tune.FailureConfig(max_failures=0),
-                        checkpoint_config=tune.CheckpointConfig(checkpoint_at_end=False),
-                        stop=_StopAll(board),
-                    ),
-                ).fit()
-            if not board.closed.is_set():
-                board.events.put(RuntimeError("the experiment ended by itself"))
-        except BaseException as error:  # whatever ends this thread must reach the caller's
-            board.events.put(error)
-
-
-def _start(workers: int | None, device: str, address: str | None) -> None:
-    here: dict[str, Any] = {}
-    if address is None:
-        here = {"num_cpus": workers or len(os.sched_getaffinity(0)), "include_dashboard": False}
-    try:
-        with _own_signals():
-            ray.init(address=address or "local", log_to_driver=False, logging_level=logging.ERROR, **here)
-    except ConnectionError as error:
-        remedy = "start one with `ray start --head`, or leave --address out"
-        problem = Problem(f"--address {address}", "needs a Ray cluster that runs", _last_line(error), remedy)
-        raise UnavailableError(problem) from None
-    if device == "cuda" and not _resources().get("GPU"):
-        close = Problem("--device cuda", "needs a GPU that Ray can see", "none", "use --device cpu")
-        ray.shutdown()
-        raise UnavailableError(close)
-
-
-@contextlib.contextmanager
-def _own_signals() -> Iterator[None]:
-    """Keep the caller's handlers of signals: Ray would set one of its own for SIGTERM when it starts."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
-
-
-def _resources() -> dict[str, float]:
-    found: dict[str, float] = ray.cluster_resources()  # type: ignore[no-untyped-call]  # Ray leaves it untyped
-    return found
-
-
-def _count_workers(workers: int | None, device: str) -> int:
-    resources = _resources()
-    room = int(resources.get("CPU", 1))
-    if device == "cuda" and workers is None:
-        return max(min(room, 4 * int(resources.get("GPU", 1))), 1)
-    return max(room if workers is None else min(workers, room), 1)
-
-
-def _last_line(error: BaseException | None) -> str:
-    lines = [line for line in str(error).splitlines() if line.strip()]
-    return lines[-1].strip() if lines else type(error).__name__
-
-
-@contextlib.contextmanager
-def _managing() -> Iterator[None]:
-    """Let Tune use our manager of workers."""
-    names = vars(tune_controller)
-    before, names["RayActorManager"] = names["RayActorManager"], _ActorManager
-    try:
-        yield
-    finally:
-        names["RayActorManager"] = before
-
-
-class _ByThread:
-    """Standard output of Ray's threads, and of the one that runs Tune, goes elsewhere; that of others stays."""
-
-    def __init__(self, elsewhere: TextIO, before: TextIO) -> None:
-        self._elsewhere, self._before = elsewhere, before
-
-    def __getattr__(self, name: str) -> Any:
-        ray_speaks = threading.current_thread().name.startswith(("ray-", "ray_"))
-        return getattr(self._elsewhere if ray_speaks else self._before, name)
-
-
-@contextlib.contextmanager
-def _printing_to(log: Path | None) -> Iterator[None]:
-    """Send what Ray and Tune print and report to a file, or nowhere."""
-    before, reports = sys.stdout, logging.getLogger("ray")
-    with open(log or os.devnull, "a", encoding="utf-8", buffering=1) as file:
-        handler = logging.StreamHandler(file)
-        handler.setFormatter(logging.Formatter("%(asctime)s %(message)s", "%Y-%m-%d %H:%M:%S"))
-        handlers, reports.handlers, propagate, reports.propagate = reports.handlers, [handler], reports.propagate, False
-        mine = _ByThread(file, before)
-        sys.stdout = mine
-        try:
-            yield
-        finally:
-            if sys.stdout is mine:  # somebody else may have replaced it since
-                sys.stdout = before
-            reports.handlers, reports.propagate = handlers, propagate
+        del self._blocks[name], self._stores[name], self._parcels[name]

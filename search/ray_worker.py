@@ -23,6 +23,8 @@ import mernas.components  # noqa: F401  # registers every component
 from mernas.evaluation.custody import FeatureStore
 from mernas.evaluation.fitting import run_job
 from mernas.evaluation.jobs import Job, Outcome
+from mernas.evaluation.limits import memory_per_job
+from mernas.search.workers import cores
 
 OUTCOME = "outcome"
 """Under this name a step hands back what its job gave."""
@@ -44,7 +46,7 @@ class Content:
     Attributes:
         jobs: Its jobs, in order.
         maps: References to arrays in the object store, by recipe.
-        memory: Bytes that a job may allocate; None for no limit.
+        memory: Bytes that a job may allocate; None for an even share of most of what is free where the worker is.
         imports: Modules that register components of the user's own.
         share: Which part of a GPU's memory belongs to this worker; 0 without a GPU.
         grace: Seconds beyond its limit after which a job that hears no alarm ends with its worker.
@@ -56,6 +58,9 @@ class Content:
     imports: tuple[str, ...]
     share: float
     grace: float
+
+
+NOTHING = Content(jobs=(), maps={}, memory=None, imports=(), share=0.0, grace=0.0)
 
 
 class Parcel:
@@ -82,7 +87,9 @@ class BlockTrainable(tune.Trainable):
         """Make the process what every worker is, then take the block; called once in a process."""
         torch.set_num_threads(1)
         cv2.setNumThreads(0)
-        self._maps: dict[str, Tensor] = {}
+        self._maps: dict[str, tuple[ray.ObjectRef[NDArray[np.float32]], Tensor]] = {}
+        self._content = NOTHING
+        self._free = memory_per_job(cores())
         self._take(config)
         if self._content.share and torch.cuda.is_available():
             torch.cuda.set_per_process_memory_fraction(self._content.share)
@@ -99,25 +106,30 @@ class BlockTrainable(tune.Trainable):
             return {DONE: True}
         job = self._content.jobs[self._place]
         self._place += 1
-        store = FeatureStore(self._maps)
+        store = FeatureStore({recipe: maps for recipe, (_, maps) in self._maps.items()})
+        memory = self._free if self._content.memory is None else self._content.memory
         watchdog = _watchdog(job, self._content.grace)
         try:
-            outcome: Outcome = run_job(job, store, self._content.memory)
+            outcome: Outcome = run_job(job, store, memory)
         finally:
             if watchdog is not None:
                 watchdog.cancel()
         return {OUTCOME: outcome, DONE: self._place == len(self._content.jobs)}
 
     def _take(self, config: dict[str, Any]) -> None:
-        self._content: Content = ray.get(config["parcel"].content)
+        content = config["parcel"].content
+        if content is None:  # the driver took its jobs back
+            self._content, self._place = NOTHING, 0
+            return
+        self._content = ray.get(content)
         self._place = 0
         for module in self._content.imports:
             importlib.import_module(module)
         wanted = self._content.maps
-        self._maps = {recipe: maps for recipe, maps in self._maps.items() if recipe in wanted}
-        missing = [recipe for recipe in wanted if recipe not in self._maps]
-        for recipe, array in zip(missing, _mapped([wanted[recipe] for recipe in missing]), strict=True):
-            self._maps[recipe] = array
+        known = {recipe: pair for recipe, pair in self._maps.items() if wanted.get(recipe) == pair[0]}
+        missing = [recipe for recipe in wanted if recipe not in known]
+        mapped = _mapped([wanted[recipe] for recipe in missing])
+        self._maps = known | {recipe: (wanted[recipe], maps) for recipe, maps in zip(missing, mapped, strict=True)}
 
 
 def _mapped(references: Sequence[ray.ObjectRef[NDArray[np.float32]]]) -> list[Tensor]:

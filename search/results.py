@@ -6,6 +6,7 @@ repetition's own pooled predictions; predictions of several repetitions are neve
 
 from __future__ import annotations
 
+import errno
 import itertools
 import math
 import os
@@ -270,7 +271,8 @@ def write_bytes(path: Path, content: bytes) -> None:
     try:
         write_whole(path, lambda file: file.write(content))
     except OSError as error:
-        remedy = "choose a folder that can be written with --out"
+        full = error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+        remedy = "free some disk space and repeat the command" if full else "choose another folder with --out"
         raise DataError(Problem(str(path), "cannot be written", error.strerror or str(error), remedy)) from None
 
 

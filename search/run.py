@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import inspect
+import sqlite3
 from collections.abc import Callable, Sequence
-from contextlib import closing
+from contextlib import ExitStack, closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -39,7 +40,7 @@ from mernas.search.results import (
     write_text,
 )
 from mernas.search.workers import chosen_executor, working
-from mernas.space.errors import DataError, PlanError, Problem, SpaceError, UnknownNameError
+from mernas.space.errors import DataError, PlanError, Problem, RunError, SpaceError, UnknownNameError
 from mernas.space.genotype import Genotype
 from mernas.space.presets import load_preset, preset_names
 from mernas.space.registry import REGISTRY
@@ -265,8 +266,21 @@ def run_folder(plan: Plan, out: str | Path | None = None) -> Path:
     return Path(out).expanduser() if out is not None else RUNS / f"{plan.dataset.name}-{plan.hash[:10]}"
 
 
+def make_folder(folder: Path) -> None:
+    """Make a run directory if there is none.
+
+    Raises:
+        DataError: If it cannot be made.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        remedy = "choose another folder with --out"
+        raise DataError(Problem(str(folder), "cannot be written", error.strerror or str(error), remedy)) from None
+
+
 def claim(plan: Plan, folder: Path) -> None:
-    """Make a run directory for a plan, or see that it is that plan's.
+    """Make a run directory a plan's own, or see that it is; its lock must be held.
 
     Raises:
         PlanError: If it belongs to another plan.
@@ -276,13 +290,26 @@ def claim(plan: Plan, folder: Path) -> None:
     if stated.exists():
         other = read_yaml(stated)
         found = str(other.get("hash")) if isinstance(other, dict) else "no plan"
-        if found != plan.hash:
+        if found != plan.hash and not _untouched(folder / "ledger.sqlite"):
             remedy = "choose another --out, or repeat the command that made this run"
             rule = f"belongs to another plan than {plan.hash}"
             raise PlanError(Problem(f"run directory {folder}", rule, found, remedy))
-    else:
-        write_text(stated, plan.to_yaml())
-        write_text(folder / "environment.txt", environment())
+        if found == plan.hash:
+            return
+        for left in folder.glob("ledger.sqlite*"):
+            left.unlink()
+    write_text(stated, plan.to_yaml())
+    write_text(folder / "environment.txt", environment())
+
+
+def _untouched(ledger: Path) -> bool:
+    """Whether nothing was proposed or trained in a run: a plan that was refused as it began holds no folder."""
+    try:
+        with closing(sqlite3.connect(f"file:{ledger}?mode=ro", uri=True)) as database:
+            query = "SELECT (SELECT count(*) FROM draws) + (SELECT count(*) FROM jobs)"
+            return bool(database.execute(query).fetchone() == (0,))
+    except sqlite3.Error:
+        return False
 
 
 def execute_plan(
@@ -296,8 +323,11 @@ def execute_plan(
     stopping: Callable[[], bool] = lambda: False,
 ) -> SearchResult:
     """Do what a plan says and its run directory does not hold yet; arguments as for `run_search`."""
-    claim(plan, folder)
-    with sole_driver(folder), closing(Ledger(folder / "ledger.sqlite", plan.hash)) as ledger:
+    make_folder(folder)
+    with ExitStack() as held:
+        held.enter_context(sole_driver(folder))
+        claim(plan, folder)
+        ledger = held.enter_context(closing(Ledger(folder / "ledger.sqlite", plan.hash)))
         reporter = reporter or Silent()
         written = folder / "environment.txt"
         if written.is_file() and written.read_text(encoding="utf-8") != environment():
@@ -335,6 +365,11 @@ class _Clock:
         if self._pilot is None:
             self._pilot = pilot(search)[0]
         costs = measured(search, self._pilot)
+        if not costs.networks:
+            found = (*self._pilot.failures, "no pilot at all")[0]
+            raise RunError(
+                Problem("--time", "cannot be kept, because every pilot failed", found, "see `mernas doctor`")
+            )
         work = sum(seconds for _, _, seconds in remaining(search.plan, costs, done, until))
         forecast = search.ledger.seconds() + work / search.executor.workers
         if forecast <= self._seconds:

@@ -61,6 +61,19 @@ def chosen_executor(executor: str, workers: int | None, device: str, address: st
     return "ray" if many else "serial"
 
 
+def require_cuda() -> None:
+    """See that PyTorch has a CUDA device in this process.
+
+    Raises:
+        UnavailableError: If it has none.
+    """
+    import torch
+
+    if not torch.cuda.is_available():
+        rule = "unavailable: needs a CUDA device and a CUDA build of PyTorch"
+        raise UnavailableError(Problem("--device cuda", rule, f"torch {torch.__version__}", "use --device cpu"))
+
+
 class _WhenNeeded:
     """Starts Ray when there is something to run: a run that is finished needs none."""
 
@@ -124,6 +137,8 @@ def working(
     if not isinstance(executor, str):
         yield executor
         return
+    if device == "cuda" and address is None:
+        require_cuda()
     serial = chosen_executor(executor, workers, device, address) == "serial"
     made: Executor = SerialExecutor() if serial else _WhenNeeded(workers, device, address, log)
     try:

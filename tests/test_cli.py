@@ -216,6 +216,8 @@ def test_all_mistakes_of_a_plan_are_told_at_once(images: Path, space: Path, tmp_
         (["--workers", 0], ["--workers: must lie between 1 and"]),
         (["--executor", "spark"], ["--executor: must be one of auto, serial, ray, found spark"]),
         (["--executor", "serial", "--workers", 2, "--address", "auto"], ["has one worker", "knows no cluster"]),
+        (["--address", "127.0.0.1:1"], ["--address 127.0.0.1:1: needs a Ray cluster that runs", "ray start --head"]),
+        (["--address", "ray://127.0.0.1:1"], ["--address: must be auto or HOST:PORT"]),
     ],
 )
 def test_places_that_cannot_be_are_told(

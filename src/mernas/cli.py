@@ -206,7 +206,7 @@ def _search(dry_run: bool, yes: bool, as_json: bool, out: Path | None, **options
     from mernas.search.executor import Interrupted
     from mernas.search.progress import Screen
     from mernas.search.run import execute_plan, load_data, plan_search, run_folder
-    from mernas.search.workers import chosen_executor, cores
+    from mernas.search.workers import chosen_executor, cores, require_cuda
 
     if demonstration:
         click.echo("No --data given: a demonstration on made-up faces, a few minutes.", err=True)
@@ -214,13 +214,15 @@ def _search(dry_run: bool, yes: bool, as_json: bool, out: Path | None, **options
     kind = chosen_executor(device=options["device"], **where)
     plan = plan_search(load_data(*options.pop("data")), **options)
     folder = run_folder(plan, out)
-    workers = 1 if kind == "serial" else where["workers"] or cores()
-    click.echo(f"{_headline(plan, folder)}\n{_place(kind, workers, where['address'], options['device'])}", err=True)
+    known = where["address"] is None and options["device"] == "cpu"  # elsewhere only Ray can say how many there are
+    workers = 1 if kind == "serial" else where["workers"] or (cores() if known else None)
+    click.echo(_headline(plan, folder), err=True)
+    click.echo(_place(kind, workers, where["address"], options["device"]), err=True)
     if options["device"] == "cuda" and where["address"] is None:
-        _require_cuda()
+        require_cuda()
     textbook = all(len(group) == 1 for group in plan.partition.groups)
     if dry_run or (textbook and not yes):
-        _print_forecast(plan, workers, as_json and dry_run, err=not dry_run)
+        _print_forecast(plan, workers or 1, as_json and dry_run, err=not dry_run)
         if dry_run:
             return
         click.confirm("Start?", abort=True, err=True)
@@ -270,11 +272,12 @@ def _headline(plan: Plan, folder: Path) -> str:
     )
 
 
-def _place(kind: str, workers: int, address: str | None, device: str) -> str:
+def _place(kind: str, workers: int | None, address: str | None, device: str) -> str:
     if kind == "serial":
         return f"Jobs run in this process, one after the other, on {device}."
     where = "on this machine" if address is None else f"on the cluster {address}"
-    return f"Ray Tune runs {workers} jobs at once {where}, on {device}."
+    number = "as many jobs at once as there is room for" if workers is None else f"{workers} jobs at once"
+    return f"Ray Tune runs {number} {where}, on {device}."
 
 
 def _print_forecast(plan: Plan, workers: int, as_json: bool, err: bool) -> None:
@@ -377,7 +380,6 @@ def _evaluate(
     protocol: str,
     out: Path | None,
     as_json: bool,
-    workers: int | None,
     **options: Any,
 ) -> None:
     from mernas.search.evaluate import run_evaluation
@@ -385,15 +387,12 @@ def _evaluate(
     from mernas.search.progress import Screen
     from mernas.search.run import load_data
 
-    if options["device"] == "cuda" and options["address"] is None:
-        _require_cuda()
     with _stopping() as stopping, Screen() as screen:
         try:
             result = run_evaluation(
                 pipeline,
                 load_data(*data),
                 protocol_name=protocol,
-                workers=workers or 1,
                 reporter=screen,
                 stopping=stopping,
                 **options,
@@ -441,16 +440,6 @@ def _tell(found: Any, show: Callable[[Any], None], as_json: bool) -> None:
     import json
 
     click.echo(json.dumps(found.plain()))
-
-
-def _require_cuda() -> None:
-    import torch
-
-    from mernas.space.errors import Problem, UnavailableError
-
-    if not torch.cuda.is_available():
-        rule = "unavailable: needs a CUDA device and a CUDA build of PyTorch"
-        raise UnavailableError(Problem("--device cuda", rule, f"torch {torch.__version__}", "use --device cpu"))
 
 
 @contextmanager

@@ -269,4 +269,4 @@ def test_the_whole_diagnosis_is_json(found: Diagnosis) -> None:
 
 
 def test_help_has_an_example() -> None:
-    assert "Example:" in CliRunner().invoke(cli, ["doctor", "--help"]).output
+    assert "Examples:" in CliRunner().invoke(cli, ["doctor", "--help"]).output

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 import sqlite3
+import time
 from pathlib import Path
 
 import numpy as np
@@ -123,3 +124,18 @@ def test_a_ledger_damaged_in_the_middle_gives_one_message_wherever_it_is_read(tm
         except LedgerError as error:
             refused += "ledger" in str(error)
     assert refused == 3
+
+
+def test_the_clock_of_a_run_adds_up_its_sessions_and_knows_nothing_of_the_machines_uptime(tmp_path: Path) -> None:
+    for _ in range(2):
+        ledger = Ledger(tmp_path / "ledger.sqlite", "plan")
+        ledger.begin_session()
+        stored = sqlite3.connect(tmp_path / "ledger.sqlite").execute("SELECT max(seconds) FROM sessions").fetchone()[0]
+        assert 0 <= stored < 5
+        time.sleep(0.2)
+        ledger.close()
+    ledger = Ledger(tmp_path / "ledger.sqlite", "plan")
+    assert 0.4 <= ledger.seconds() < 10
+    rows = sqlite3.connect(tmp_path / "ledger.sqlite").execute("SELECT seconds FROM sessions").fetchall()
+    assert all(0.2 <= seconds < 5 for (seconds,) in rows)
+    ledger.close()

@@ -82,6 +82,8 @@ def test_a_time_too_short_for_one_round_and_the_outer_test_is_refused_with_the_f
 ) -> None:
     with pytest.raises(PlanError, match=r"--time: is too short .*, found 1 s, forecast [0-9.]+ (s|min). Allow more"):
         run_search(toy(), space=toy_space, out=tmp_path / "run", **{**small, "time": "1s"})
+    # The advice can be followed in the same directory: nothing was proposed there.
+    run_search(toy(), space=toy_space, out=tmp_path / "run", **{**small, "trials": 1, "time": "1d"})
 
 
 def test_a_generous_time_changes_nothing_but_the_plan(

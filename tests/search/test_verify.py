@@ -103,7 +103,9 @@ def test_a_finished_run_holds_in_every_check(finished: SearchResult) -> None:
 
 def test_verifying_writes_nothing(run: Path) -> None:
     def contents() -> dict[Path, tuple[bytes, int]]:
-        return {path: (path.read_bytes(), path.stat().st_mtime_ns) for path in run.rglob("*") if path.is_file()}
+        # SQLite itself keeps the marks of readers in the -shm file of a ledger that some process has open.
+        files = [path for path in run.rglob("*") if path.is_file() and not path.name.endswith("-shm")]
+        return {path: (path.read_bytes(), path.stat().st_mtime_ns) for path in files}
 
     before = contents()
     assert verify_run(run).holds
@@ -552,4 +554,4 @@ def test_a_damaged_ledger_gives_one_message(run: Path, damage: str) -> None:
 
 
 def test_help_has_an_example() -> None:
-    assert "Example:" in mernas("verify", "--help").output
+    assert "Examples:" in mernas("verify", "--help").output
