@@ -101,8 +101,8 @@ class _WhenNeeded:
         if self._made is None:
             try:
                 from mernas.search.ray_executor import RayExecutor
-            except ModuleNotFoundError as error:
-                remedy = 'pip install "ray[tune]", or use --executor serial'
+            except ImportError as error:
+                remedy = 'pip install "ray[tune]>=2.60,<3", or use --executor serial'
                 raise UnavailableError(Problem("--executor ray", "needs Ray Tune", str(error), remedy)) from None
             self._made = RayExecutor(self._workers, self._device, self._address, log=self._log)
         return self._made
