@@ -148,7 +148,7 @@ def run_evaluation(
     parameters = count_parameters(genotype, classes) if genotype.is_network else None
     tested = [sorted({dataset.clips[place].subject for place in fold.test}) for fold in folds]
     jobs = [make_job(genotype, subjects, book, classes, seed, device)[1] for subjects in tested]
-    store = FeatureShelf(dataset, book, cache, reporter).store([genotype])
+    store = FeatureShelf(dataset, book, cache, reporter, stopping).store([genotype])
     predictions = np.full(len(dataset), MISSING, dtype=np.int64)
     probabilities = np.full((len(dataset), classes), np.nan)
 

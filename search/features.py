@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +14,7 @@ from torch import Tensor
 from mernas.components.datasets.clip import Dataset
 from mernas.evaluation.custody import FeatureStore, RowBook
 from mernas.evaluation.preparation import Recipe, prepare, recipes_of
+from mernas.search.executor import Interrupted
 from mernas.search.reporter import Reporter
 from mernas.space.genotype import Genotype
 
@@ -26,12 +27,21 @@ class FeatureShelf:
         book: Which clip has which row.
         cache: The folder of prepared maps; None for the default.
         reporter: Who tells the user.
+        stopping: Whether the user wants to stop; asked after every clip.
     """
 
-    def __init__(self, dataset: Dataset, book: RowBook, cache: Path | None, reporter: Reporter) -> None:
+    def __init__(
+        self,
+        dataset: Dataset,
+        book: RowBook,
+        cache: Path | None,
+        reporter: Reporter,
+        stopping: Callable[[], bool] = lambda: False,
+    ) -> None:
         self._clips = [dataset.clips[place] for place in book.clips]
         self._cache = cache
         self._reporter = reporter
+        self._stopping = stopping
         self._maps: dict[str, Tensor] = {}
 
     def store(self, genotypes: Iterable[Genotype]) -> FeatureStore:
@@ -39,6 +49,7 @@ class FeatureShelf:
 
         Raises:
             DataError: If a clip cannot be prepared.
+            Interrupted: If `stopping` said so; what was prepared of the recipe under way is lost.
         """
         for recipe in recipes_of(genotypes):
             if recipe.hash not in self._maps:
@@ -54,5 +65,7 @@ class FeatureShelf:
                 self._reporter.stage(f"Preparing {recipe.title}", total)
                 started = True
             self._reporter.advance()
+            if done < total and self._stopping():
+                raise Interrupted
 
         return prepare(self._clips, recipe, self._cache, os.cpu_count() or 1, progress)

@@ -11,6 +11,7 @@ import numpy as np
 from mernas.evaluation.fitting import run_job
 from mernas.evaluation.jobs import Job
 from mernas.evaluation.picking import format_size
+from mernas.search.executor import Interrupted
 from mernas.search.ledger import ACCEPTED
 from mernas.search.nested import NestedSearch
 from mernas.search.plan import FINAL, Plan
@@ -130,6 +131,9 @@ def pilot(search: NestedSearch) -> tuple[Costs, int]:
     """Return the costs of the first batch and of the baselines, measured on random labels, and the rows trained on.
 
     Nothing of it enters a ledger.
+
+    Raises:
+        Interrupted: If the user wants to stop; asked before every pilot.
     """
     plan = search.plan
     draws, genotypes = first_batch(plan, FINAL, search.measure)
@@ -173,6 +177,8 @@ def _pilot_job(search: NestedSearch, genotype: Genotype) -> Job:
 
 def _pilot(search: NestedSearch, genotype: Genotype, failures: list[str]) -> float | None:
     """Seconds of a pilot, or None if it failed, which is written down."""
+    if search.stopping():
+        raise Interrupted
     outcome = run_job(_pilot_job(search, genotype), search.store([genotype]))
     if outcome.failure:
         failures.append(f"{genotype.hash}: {outcome.failure}")

@@ -57,7 +57,7 @@ class NestedSearch:
 
     def __post_init__(self) -> None:
         self.record = Record(self.plan, self.ledger)
-        self._shelf = FeatureShelf(self.plan.dataset, self.plan.book, self.cache, self.reporter)
+        self._shelf = FeatureShelf(self.plan.dataset, self.plan.book, self.cache, self.reporter, self.stopping)
         self._sizes: dict[str, int | None] = {}
         self._keys: dict[str, JobKey] = {}
         self._finished: set[str] = set()

@@ -51,8 +51,11 @@ def start_ray(workers: int | None, device: str, address: str | None) -> None:
             ray.init(address=address or "local", log_to_driver=False, logging_level=logging.ERROR, **here)
     except (ConnectionError, TimeoutError, RuntimeError, ValueError) as error:
         if address is None:
-            raise
-        raise _no_cluster(str(address), error) from None
+            remedy = "see `mernas doctor`, or use --executor serial"
+            raise UnavailableError(
+                Problem("--executor ray", "cannot start Ray here", last_line(error), remedy)
+            ) from error
+        raise _no_cluster(address, error) from None
     if device == "cuda" and not resources().get("GPU"):
         close = Problem("--device cuda", "needs a GPU that Ray can see", "none", "use --device cpu")
         ray.shutdown()

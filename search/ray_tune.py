@@ -134,21 +134,25 @@ class Board:
     crew: Crew = field(default_factory=Crew)
 
 
-# Tune pickles and copies whatever it is given. A pickle is for restarts, which are not used: what comes back from it is
-# an empty shell. A copy is the thing itself.
-class _BlockSearcher(Searcher):
+class _OfOneBoard:
+    """What is given to Tune, which pickles and copies it.
+
+    A pickle is for restarts, which are not used: what comes back from it is an empty shell. A copy is the thing itself.
+    """
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return (type(self), ())
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> _OfOneBoard:
+        return self
+
+
+class _BlockSearcher(_OfOneBoard, Searcher):
     """Hands Tune the next block when it has room for one."""
 
     def __init__(self, board: Board | None = None) -> None:
         super().__init__()
         self._board = board or Board()
-        self._names: dict[str, str] = {}
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        return (_BlockSearcher, ())
-
-    def __deepcopy__(self, memo: dict[int, Any]) -> _BlockSearcher:
-        return self
 
     def suggest(self, trial_id: str) -> Any:
         if self._board.closed.is_set():
@@ -170,18 +174,12 @@ class _BlockSearcher(Searcher):
         """There is nothing to restore."""
 
 
-class _Listener(tune.Callback):
+class _Listener(_OfOneBoard, tune.Callback):
     """Passes on what happens to trials."""
 
     def __init__(self, board: Board | None = None) -> None:
         self._board = board or Board()
         self._began: dict[str, float] = {}
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        return (_Listener, ())
-
-    def __deepcopy__(self, memo: dict[int, Any]) -> _Listener:
-        return self
 
     def on_trial_start(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
         self._board.begun.add(trial.config["block"])
@@ -214,17 +212,11 @@ class _Listener(tune.Callback):
         return self._began.pop(trial.trial_id, time.monotonic())
 
 
-class _StopAll(tune.Stopper):
+class _StopAll(_OfOneBoard, tune.Stopper):
     """Ends a trial whose block is done, and every one after its job under way once the user wants to stop."""
 
     def __init__(self, board: Board | None = None) -> None:
         self._board = board or Board()
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        return (_StopAll, ())
-
-    def __deepcopy__(self, memo: dict[int, Any]) -> _StopAll:
-        return self
 
     def __call__(self, trial_id: str, result: dict[str, Any]) -> bool:
         board = self._board

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 import random
+from abc import abstractmethod
 from collections.abc import Sequence
 from typing import Any
 
@@ -108,13 +109,13 @@ class Breeder(optuna.samplers.BaseSampler):
         self.random = random.Random(seed)
         self._independent = optuna.samplers.RandomSampler(seed=seed)
 
+    @abstractmethod
     def parents(self, study: optuna.Study) -> list[FrozenTrial]:
         """Return those who may breed now, in the order of their numbers; empty if nobody can."""
-        raise NotImplementedError
 
+    @abstractmethod
     def child(self, study: optuna.Study, trial: FrozenTrial, parents: list[FrozenTrial]) -> dict[str, Any]:
         """Return the genes of a child, by the names of the questions that they answer."""
-        raise NotImplementedError
 
     def infer_relative_search_space(self, study: optuna.Study, trial: FrozenTrial) -> dict[str, BaseDistribution]:
         """Return the questions that any parent was asked."""

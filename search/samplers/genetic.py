@@ -125,8 +125,8 @@ class Nsga(Breeder):
             return _Three(population_size=size, dividing_parameter=divisions, seed=seed)
 
 
-class _Two(optuna.samplers.NSGAIISampler):
-    """Optuna's selection of survivors, from a pool that it is given."""
+class _Given:
+    """Lets Optuna's selection of survivors choose from a pool that it is given, whatever the study holds."""
 
     pool: list[FrozenTrial]
 
@@ -137,13 +137,9 @@ class _Two(optuna.samplers.NSGAIISampler):
         return []
 
 
-class _Three(optuna.samplers.NSGAIIISampler):
-    """Optuna's selection of survivors, from a pool that it is given."""
+class _Two(_Given, optuna.samplers.NSGAIISampler):
+    """Optuna's selection of NSGA-II."""
 
-    pool: list[FrozenTrial]
 
-    def get_population(self, study: optuna.Study, generation: int) -> list[FrozenTrial]:
-        return self.pool
-
-    def get_parent_population(self, study: optuna.Study, generation: int) -> list[FrozenTrial]:
-        return []
+class _Three(_Given, optuna.samplers.NSGAIIISampler):
+    """Optuna's selection of NSGA-III."""

@@ -79,6 +79,16 @@ def finished_jobs(folder: Path) -> set[str]:
     return keys
 
 
+def check_resumes(again: Resumed, folder: Path, finished: SearchResult) -> None:
+    """With room again the run ends as one that was never disturbed, and nothing finished is run again."""
+    check_nothing_half_written(folder)
+    before = finished_jobs(folder)
+    assert before
+    done = again(folder)
+    resume.check_same(finished.folder, folder)
+    assert len(done) == len(finished_jobs(folder)) - len(before)
+
+
 def check_nothing_half_written(folder: Path) -> None:
     assert list(folder.rglob("*.part")) == []
     assert not (folder / "driver.txt").exists()
@@ -149,12 +159,7 @@ def test_a_ledger_that_fills_up_while_ray_runs_the_jobs_is_no_other_matter(
         patch.setattr(run_module, "Ledger", SmallLedger)
         with pytest.raises(LedgerError, match=ROOM):
             again(folder, executor="ray", workers=2)
-    check_nothing_half_written(folder)
-    before = finished_jobs(folder)
-    assert before
-    done = again(folder)
-    resume.check_same(finished.folder, folder)
-    assert len(done) == len(finished_jobs(folder)) - len(before)
+    check_resumes(again, folder, finished)
 
 
 @pytest.fixture
@@ -236,12 +241,7 @@ def test_a_limit_on_the_size_of_files_is_told_in_one_message(
     folder = tmp_path / "run"
     child = command_line(toy_space, folder, small, limit=700_000)
     check_message(child, str(folder / "ledger.sqlite"))
-    check_nothing_half_written(folder)
-    before = finished_jobs(folder)
-    assert before
-    done = again(folder)
-    resume.check_same(finished.folder, folder)
-    assert len(done) == len(finished_jobs(folder)) - len(before)
+    check_resumes(again, folder, finished)
 
 
 def test_a_run_directory_without_any_room_is_told_in_one_message(

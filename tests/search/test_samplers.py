@@ -407,15 +407,20 @@ def beats(one: FrozenTrial, other: FrozenTrial) -> bool:
     return score >= score2 and size <= size2 and (score, size) != (score2, size2)
 
 
+def after_two_batches(plan: Plan, ledger: Ledger) -> tuple[Known, optuna.Study]:
+    """A study as it is rebuilt for its third batch."""
+    record = Known(plan, ledger)
+    for number in range(2):
+        propose(plan, record, "0", number)
+    return record, rebuild(plan, record, "0", 2, ledger.draws("0"))
+
+
 @pytest.mark.parametrize("name", ["nsga2", "nsga3"])
 def test_a_rebuilt_study_breeds_from_the_elite_of_all_earlier_batches(
     name: str, make: Callable[..., Plan], ledger: Ledger
 ) -> None:
     plan = make(name, trials=50, batch=10)
-    record = Known(plan, ledger)
-    for number in range(2):
-        propose(plan, record, "0", number)
-    study = rebuild(plan, record, "0", 2, ledger.draws("0"))
+    record, study = after_two_batches(plan, ledger)
     sampler = study.sampler
     assert isinstance(sampler, Nsga)
     known = completed(study)
@@ -435,10 +440,7 @@ def test_without_mutation_a_child_has_its_parents_genes_and_no_others(
     name: str, make: Callable[..., Plan], ledger: Ledger
 ) -> None:
     plan = make(name, trials=50, batch=10)
-    record = Known(plan, ledger)
-    for number in range(2):
-        propose(plan, record, "0", number)
-    study = rebuild(plan, record, "0", 2, ledger.draws("0"))
+    _, study = after_two_batches(plan, ledger)
     assert isinstance(study.sampler, Nsga)
     study.sampler.mutation = 0.0
     parents = [trial.params for trial in study.sampler.parents(study)]

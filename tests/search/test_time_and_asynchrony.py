@@ -12,7 +12,7 @@ from mernas.components.datasets.clip import Dataset
 from mernas.evaluation.custody import FeatureStore
 from mernas.evaluation.jobs import Job, Outcome
 from mernas.search import run as running
-from mernas.search.executor import Block, Feed, SerialExecutor
+from mernas.search.executor import Block, Feed, Interrupted, SerialExecutor
 from mernas.search.forecast import Costs, measured, pilot, remaining
 from mernas.search.ledger import ACCEPTED, Ledger
 from mernas.search.nested import NestedSearch
@@ -122,6 +122,26 @@ def test_costs_are_measured_from_the_ledger_once_it_holds_jobs(finished: SearchR
     assert len(found.networks) == plan.batches[0]
     assert set(found.families) == set(plan.families)
     ledger.close()
+
+
+def test_the_user_can_stop_a_run_while_it_prepares_and_while_its_pilot_runs(
+    toy: Callable[..., Dataset], toy_space: Path, small: dict[str, Any], tmp_path: Path
+) -> None:
+    for time, after in ((None, 5), ("1d", 40)):  # 36 clips, then the pilot
+        asked = 0
+
+        def stopping(after: int = after) -> bool:
+            nonlocal asked
+            asked += 1
+            return asked > after
+
+        folder = tmp_path / str(after)
+        with pytest.raises(Interrupted):
+            run_search(
+                toy(), space=toy_space, out=folder, cache=folder / "cache", stopping=stopping, **{**small, "time": time}
+            )
+        assert asked == after + 1
+        assert (folder / "interim.csv").is_file()
 
 
 class Told:
