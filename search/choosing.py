@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from mernas.evaluation.bootstrap import deviation
 from mernas.evaluation.metrics import MISSING
-from mernas.evaluation.picking import Candidate, best, merge_rows, within
+from mernas.evaluation.picking import Candidate, best, format_size, merge_rows, within
 from mernas.search.plan import FINAL, Plan
 from mernas.search.record import Record
 
@@ -36,6 +36,11 @@ class Row:
     def budget(self) -> str:
         """The budgets as tables have them, e.g. `2000` or `10000+50000`; empty for a row of a rule."""
         return "+".join(map(str, self.budgets))
+
+    @property
+    def title(self) -> str:
+        """How people read it: `<=2k`, `<=10k = <=50k`, `knee`, or a baseline's name."""
+        return self.family or self.rule or " = ".join(f"<={format_size(budget)}" for budget in self.budgets)
 
     @property
     def final(self) -> Candidate:
@@ -108,6 +113,11 @@ def spread(plan: Plan, record: Record, study: str, candidate: Candidate) -> floa
         plan.settings.seed,
         plan.studies.index(study),
     )
+
+
+def audited_candidates(plan: Plan, record: Record) -> list[Candidate]:
+    """Return the final study's completed candidates, each once: those whose LOSO `--audit full` computes."""
+    return list({one.genotype: one for one in record.candidates(FINAL) if one.completed}.values())
 
 
 def choose_baselines(plan: Plan, record: Record) -> tuple[Row, ...]:

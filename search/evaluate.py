@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 import mernas.components  # noqa: F401  # registers every component
 from mernas.components.datasets.clip import Dataset
 from mernas.components.topologies.network import count_parameters
+from mernas.evaluation.audit import EpochAudit, audit_epochs
 from mernas.evaluation.bootstrap import draw_resamples, interval
 from mernas.evaluation.custody import number_rows
 from mernas.evaluation.jobs import Job, Outcome, make_job
@@ -49,6 +50,8 @@ class EvaluationResult:
         parts: The same for each dataset.
         ci_low, ci_high: 95% interval of UF1 over subjects.
         predictions: One row per clip.
+        audit: What UF1 becomes where the test subjects pick the epoch: no result. None for classical classifiers, and
+            where a fold has no prediction.
     """
 
     name: str
@@ -60,6 +63,7 @@ class EvaluationResult:
     ci_low: float
     ci_high: float
     predictions: pd.DataFrame
+    audit: EpochAudit | None = None
 
 
 def find_pipeline(name: str, data: Dataset) -> Genotype:
@@ -151,10 +155,13 @@ def run_evaluation(
     store = FeatureShelf(dataset, book, cache, reporter, stopping).store([genotype])
     predictions = np.full(len(dataset), MISSING, dtype=np.int64)
     probabilities = np.full((len(dataset), classes), np.nan)
+    by_epoch: list[tuple[NDArray[np.int64], NDArray[np.int8]]] = []
 
     def arrived(job: Job, outcome: Outcome) -> None:
+        places = book.clips[job.predict_rows]
+        if outcome.epoch_predictions is not None:
+            by_epoch.append((places, outcome.epoch_predictions))
         if outcome.probabilities is not None:
-            places = book.clips[job.predict_rows]
             predictions[places] = outcome.probabilities.argmax(axis=1)
             probabilities[places] = outcome.probabilities
         reporter.advance()
@@ -164,7 +171,17 @@ def run_evaluation(
         dispatcher = Dispatcher(made, arrived, reporter.say)
         dispatcher.add(jobs, store, FOLD_BLOCK)
         dispatcher.run(stopping)
-    return _result(pipeline, genotype, parameters, dataset, protocol_name, seed, predictions, probabilities)
+    result = _result(pipeline, genotype, parameters, dataset, protocol_name, seed, predictions, probabilities)
+    return replace(result, audit=_audit(dataset, by_epoch))
+
+
+def _audit(dataset: Dataset, by_epoch: Sequence[tuple[NDArray[np.int64], NDArray[np.int8]]]) -> EpochAudit | None:
+    if sum(len(places) for places, _ in by_epoch) < len(dataset):
+        return None
+    epochs = np.empty((len(by_epoch[0][1]), len(dataset)), dtype=np.int64)
+    for places, predicted in by_epoch:
+        epochs[:, places] = predicted
+    return audit_epochs(dataset.labels, epochs, [clip.subject for clip in dataset], len(dataset.classes))
 
 
 def _result(

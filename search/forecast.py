@@ -72,7 +72,7 @@ class Forecast:
         return sum(seconds for _, _, seconds in self.stages) / self.workers
 
 
-def forecast(search: NestedSearch, workers: int = 1) -> Forecast:
+def forecast(search: NestedSearch, workers: int = 1, full_audit: bool = False) -> Forecast:
     """Train each candidate of the first batch once on random labels and count the jobs to come.
 
     The jobs are counted at their worst: every later proposal is new in its study, and every budget and rule chooses
@@ -82,10 +82,15 @@ def forecast(search: NestedSearch, workers: int = 1) -> Forecast:
     Args:
         search: What would be done.
         workers: How many workers would share the work.
+        full_audit: Whether LOSO of all the final study's candidates follows.
     """
     plan = search.plan
     costs, rows = pilot(search)
     counted = remaining(plan, costs, 0, plan.settings.trials)
+    if full_audit:
+        jobs = plan.settings.trials * len(plan.dataset.subjects)
+        every = len(plan.book.subjects) * (1 - 1 / len(plan.dataset.subjects))
+        counted = (*counted, ("Audit", jobs, jobs * costs.mean * every))
     named = {f"network of {format_size(size)} parameters": seconds * rows for size, seconds in sorted(costs.networks)}
     named |= {name: seconds * rows for name, seconds in costs.families.items()}
     return Forecast(counted, workers, named, costs.failures)

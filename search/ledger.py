@@ -219,6 +219,11 @@ class Ledger:
         with self._transaction():
             self._database.execute("INSERT INTO about VALUES ('trials', ?)", (str(trials),))
 
+    def begin_audit(self) -> None:
+        """Record that LOSO of every candidate follows; jobs of it before this, or without it, nobody asked for."""
+        with self._transaction():
+            self._database.execute("INSERT OR IGNORE INTO about VALUES ('audit', 'full')")
+
     def ended_at(self) -> int | None:
         """Return the number of proposals at which the time was up, or None."""
         rows = self._read("SELECT value FROM about WHERE name = 'trials'")

@@ -15,7 +15,7 @@ from pathlib import Path
 from mernas.components.topologies.network import count_parameters
 from mernas.evaluation.custody import FeatureStore
 from mernas.evaluation.jobs import Job, JobKey, Outcome, make_job
-from mernas.search.choosing import Chosen, Row, choose, choose_baselines, outer_jobs
+from mernas.search.choosing import Chosen, Row, audited_candidates, choose, choose_baselines, outer_jobs
 from mernas.search.dispatch import Dispatcher
 from mernas.search.executor import Executor
 from mernas.search.features import FeatureShelf
@@ -82,6 +82,13 @@ class NestedSearch:
         outer = self.outer_tasks([*chosen.front, *chosen.rules, *baselines])
         self.execute("Outer test", outer, OUTER_BLOCK)
         return chosen, baselines
+
+    def audit(self) -> None:
+        """Run LOSO of every candidate of the final study, for the full audit; after every choice has been made."""
+        self.ledger.begin_audit()
+        genotypes = [self.ledger.genotype(one.genotype) for one in audited_candidates(self.plan, self.record)]
+        tasks = [self.task(genotype, (subject,)) for genotype in genotypes for subject in self.plan.partition.subjects]
+        self.execute("Audit", tasks, OUTER_BLOCK)
 
     def search(self) -> None:
         """Let all studies propose until they have had their trials, and run the inner jobs of their proposals."""

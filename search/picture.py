@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import io
+from typing import Literal
 
+import matplotlib as mpl
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
@@ -16,12 +18,17 @@ GREYS = ("#555555", "#2a7f62", "#a4552e", "#6b5b95")
 NESTED, INNER = "#0b5394", "#b45f06"
 
 
-def draw_front(plan: Plan, tables: Tables) -> bytes:
-    """Return a PNG of the front.
+def draw_front(plan: Plan, tables: Tables, form: Literal["png", "svg"] = "png") -> bytes:
+    """Return a PNG or an SVG of the front; the same tables give the same bytes.
 
     A row of the front stands at the parameter count of the final study's choice; the horizontal bar spans the counts
     of what the other studies chose. Hollow marks are inner scores: selection scores, no estimates. With several
     repetitions of the outer test every nested figure is their mean, and the title says so.
+
+    Args:
+        plan: The plan of the run.
+        tables: Its tables.
+        form: The format of the picture.
     """
     figure = Figure(figsize=(8, 5.5), dpi=150, layout="constrained")
     FigureCanvasAgg(figure)
@@ -61,5 +68,7 @@ def draw_front(plan: Plan, tables: Tables) -> bytes:
     axes.grid(alpha=0.25, which="both")
     figure.legend(fontsize=7, loc="outside lower center", ncols=2)
     buffer = io.BytesIO()
-    figure.savefig(buffer, format="png")
+    # Without a salt and a date an SVG has random names and the hour in it.
+    with mpl.rc_context({"svg.hashsalt": "mernas"}):
+        figure.savefig(buffer, format=form, metadata={"Date": None} if form == "svg" else None)
     return buffer.getvalue()

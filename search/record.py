@@ -20,11 +20,16 @@ class PooledPredictions:
 
     Attributes:
         rows: The rows predicted, ascending.
-        predictions: Class numbers.
+        probabilities: The probability of every class, a row for each.
     """
 
     rows: NDArray[np.int64]
-    predictions: NDArray[np.int64]
+    probabilities: NDArray[np.float64]
+
+    @property
+    def predictions(self) -> NDArray[np.int64]:
+        """Class numbers."""
+        return np.asarray(self.probabilities.argmax(axis=1), dtype=np.int64)
 
 
 class Record:
@@ -63,7 +68,7 @@ class Record:
             LookupError: If one of its jobs has not been run yet.
         """
         rows: list[NDArray[np.int64]] = []
-        predictions: list[NDArray[np.int64]] = []
+        probabilities: list[NDArray[np.float64]] = []
         failed = False
         for scored, left_out in self.plan.inner_left_out(study):
             job = self.job(genotype, left_out)
@@ -74,12 +79,12 @@ class Record:
                 continue
             inside = np.isin(job.rows, self.plan.book.rows_of(self.plan.partition.groups[scored]))
             rows.append(job.rows[inside])
-            predictions.append(job.probabilities[inside].argmax(axis=1))
+            probabilities.append(job.probabilities[inside])
         if failed:
             return None
         every = np.concatenate(rows)
         order = np.argsort(every)
-        return PooledPredictions(every[order], np.concatenate(predictions)[order].astype(np.int64))
+        return PooledPredictions(every[order], np.concatenate(probabilities)[order])
 
     def candidate(self, study: str, genotype: str, parameters: int) -> Candidate:
         """Return a candidate with its inner UF1; one with a failed job is not completed."""

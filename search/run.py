@@ -21,12 +21,13 @@ from mernas.search.baselines import families
 from mernas.search.choosing import Chosen
 from mernas.search.duration import format_duration, parse_duration
 from mernas.search.executor import Executor, Interrupted
+from mernas.search.finished import open_run
 from mernas.search.forecast import Costs, measured, pilot, remaining
 from mernas.search.ledger import Ledger
 from mernas.search.lock import sole_driver
 from mernas.search.nested import NestedSearch
-from mernas.search.picture import draw_front
 from mernas.search.plan import JOB_TIME, Plan, Settings, make_plan
+from mernas.search.report import report_files
 from mernas.search.reporter import Reporter, Silent
 from mernas.search.results import (
     Tables,
@@ -50,6 +51,7 @@ from mernas.space.tree import SearchSpace
 from mernas.space.yaml_text import read_yaml
 
 GROUPS = 5
+AUDITS = ("usual", "full")
 RUNS = Path("mernas-runs")
 
 
@@ -188,6 +190,12 @@ class SearchResult:
         """One row per budget."""
         return self.tables.front
 
+    def export(self, out: str | Path, pick: str = "knee") -> Path:
+        """Train what a rule chooses in the final study on everyone and write it as a bundle; see `export_model`."""
+        from mernas.search.export import export_model
+
+        return export_model(open_run(self.folder), pick, out, self.plan.dataset).folder
+
 
 def run_search(
     data: Dataset | str,
@@ -213,6 +221,7 @@ def run_search(
     address: str | None = None,
     reporter: Reporter | None = None,
     stopping: Callable[[], bool] = lambda: False,
+    audit: str = "usual",
 ) -> SearchResult:
     """Search for the best pipelines under nested leave-one-subject-out; the same call resumes, or returns the result.
 
@@ -240,6 +249,7 @@ def run_search(
         address: Of a Ray cluster, e.g. `auto`.
         reporter: Who tells the user.
         stopping: Asked between jobs whether to stop.
+        audit: `usual`, or `full` for LOSO of all the final study's candidates as well, which is no result.
 
     Raises:
         MernasError: For every mistake of the user, with what to do about it; `LedgerError` if another process runs
@@ -258,7 +268,9 @@ def run_search(
         dataset, space, groups, partition, budgets, max_params, time, job_time, trials=trials, batch=batch,
         sampler=sampler, seed=seed, seeds=seeds, device=device, asynchronous=asynchronous,
     )  # fmt: skip
-    return execute_plan(plan, run_folder(plan, out), cache, executor, workers, address, reporter, stopping)
+    texts = (data,) if isinstance(data, str) else ()
+    folder = run_folder(plan, out)
+    return execute_plan(plan, folder, cache, executor, workers, address, reporter, stopping, audit, texts)
 
 
 def run_folder(plan: Plan, out: str | Path | None = None) -> Path:
@@ -321,8 +333,16 @@ def execute_plan(
     address: str | None = None,
     reporter: Reporter | None = None,
     stopping: Callable[[], bool] = lambda: False,
+    audit: str = "usual",
+    data: Sequence[str] = (),
 ) -> SearchResult:
-    """Do what a plan says and its run directory does not hold yet; arguments as for `run_search`."""
+    """Do what a plan says and its run directory does not hold yet; arguments as for `run_search`, but for two.
+
+    `plan` and `folder` say what to do and where. `data` is what `load_data` took for the plan's dataset: it is kept in
+    data.txt, so that `mernas export` finds the data again, and is no part of the plan, which knows them by content.
+    """
+    if audit not in AUDITS:
+        raise PlanError(Problem("--audit", f"must be {' or '.join(AUDITS)}", audit))
     make_folder(folder)
     with ExitStack() as held:
         held.enter_context(sole_driver(folder))
@@ -332,6 +352,8 @@ def execute_plan(
         written = folder / "environment.txt"
         if written.is_file() and written.read_text(encoding="utf-8") != environment():
             reporter.say("This run began on another machine or with other versions: bits of its results may differ.")
+        if data:
+            write_text(folder / "data.txt", _places(data))
         ledger.begin_session()
         with working(executor, workers, plan.settings.device, address, folder / "log.txt") as made:
             search = NestedSearch(plan, ledger, made, cache, reporter, stopping)
@@ -343,13 +365,57 @@ def execute_plan(
                 write_table(folder / "interim.csv", interim_front(plan, search.record))
                 write_table(folder / "trials.csv", trials_table(plan, search.record))
                 raise Interrupted(str(folder)) from None
-        ended = ledger.ended_at()
-        if ended is not None:
-            reporter.say(f"Time was up after {ended} trials per study; `--trials {ended}` without --time repeats this.")
-        tables = make_tables(plan, search.record, chosen, baselines)
-        write_run(folder, plan, ledger, tables)
-        write_bytes(folder / "front.png", draw_front(plan, tables))
+            ended = ledger.ended_at()
+            if ended is not None:
+                again = f"`--trials {ended}` without --time repeats this"
+                reporter.say(f"Time was up after {ended} trials per study; {again}.")
+            tables = make_tables(plan, search.record, chosen, baselines)
+            write_run(folder, plan, ledger, tables)
+            try:
+                if audit == "full":
+                    search.audit()
+            finally:  # a run whose audit was stopped has its results all the same
+                write_report(folder)
         return SearchResult(plan, folder, tables, chosen)
+
+
+def write_report(folder: str | Path) -> Path:
+    """Write the report of a finished run, its pictures and its audit into the run directory, from that alone.
+
+    Args:
+        folder: The run directory.
+
+    Returns:
+        The path of report.html.
+
+    Raises:
+        PlanError: If it is no finished run.
+        DataError: If a file cannot be written.
+    """
+    run = open_run(folder)
+    for name, content in report_files(run).items():
+        write_bytes(run.folder / name, content)
+    return run.folder / "report.html"
+
+
+def data_of(folder: str | Path) -> Dataset | None:
+    """Return the data of a run, from where they lay when it was made; None if the run does not say.
+
+    Args:
+        folder: The run directory.
+
+    Raises:
+        DataError: If they are no longer there.
+    """
+    said = Path(folder) / "data.txt"
+    texts = said.read_text(encoding="utf-8").splitlines() if said.is_file() else []
+    return load_data(*texts) if texts else None
+
+
+def _places(texts: Sequence[str]) -> str:
+    """What is kept in data.txt: the same texts with absolute paths, so that they hold from any folder."""
+    parts = [text.partition("=") for text in texts]
+    return "".join(f"{name}={Path(path).expanduser().resolve()}\n" if path else f"{name}\n" for name, _, path in parts)
 
 
 class _Clock:

@@ -24,6 +24,7 @@ from mernas.search.results import make_tables
 from mernas.search.verify_check import SHOWN, Check
 from mernas.search.verify_custody import (
     Asked,
+    audit_asked,
     check_complete,
     check_custody,
     check_jobs,
@@ -126,7 +127,7 @@ a search wrote, the one that holds plan.yaml and ledger.sqlite.
         check_custody(plan, ledger, custody)
         checks += _check_results(folder, plan, ledger, answers, bool(clips)) if finished else []
         if not finished:
-            check_strangers(ledger, inner_asked(plan, ledger) | possible_outer(plan, ledger), answers)
+            check_strangers(ledger, inner_asked(plan, ledger) | _later(plan, ledger), answers)
             checks += _left_out("there are no results yet")
     failed = tuple(
         {
@@ -159,7 +160,7 @@ def _independent(reason: str = "") -> Check:
 def _check_results(folder: Path, plan: Plan, ledger: ReadLedger, answers: Check, labelled: bool) -> list[Check]:
     """Make all choices and tables again and compare them."""
     asked = inner_asked(plan, ledger)
-    every = asked | possible_outer(plan, ledger)
+    every = asked | _later(plan, ledger)
     if not labelled:
         check_strangers(ledger, every, answers)
         return _left_out("no file tells the labels")
@@ -183,7 +184,7 @@ def _check_results(folder: Path, plan: Plan, ledger: ReadLedger, answers: Check,
 def _compare(folder: Path, plan: Plan, ledger: ReadLedger, record: Record, asked: Asked, answers: Check) -> list[Check]:
     chosen, baselines = choose(plan, record), choose_baselines(plan, record)
     outer = outer_asked(plan, outer_jobs(plan, _tested(chosen, baselines)))
-    check_strangers(ledger, asked | outer, answers)
+    check_strangers(ledger, asked | outer | audit_asked(plan, ledger, asked | outer), answers)
     if not check_complete(ledger, outer, answers):
         return _left_out("outer jobs are missing")
     tables = make_tables(plan, record, chosen, baselines)
@@ -191,6 +192,11 @@ def _compare(folder: Path, plan: Plan, ledger: ReadLedger, record: Record, asked
     compare_candidates(folder, tables, ledger, candidates)
     check_independently(folder, plan, record, independent)
     return [*compare_tables(folder, tables), candidates, independent]
+
+
+def _later(plan: Plan, ledger: ReadLedger) -> Asked:
+    """What may be asked for once something is chosen."""
+    return possible_outer(plan, ledger) | audit_asked(plan, ledger, {})
 
 
 def _tested(chosen: Chosen, baselines: Sequence[Row]) -> list[Row]:

@@ -115,6 +115,25 @@ def possible_outer(plan: Plan, ledger: ReadLedger) -> Asked:
     return asked
 
 
+def audit_asked(plan: Plan, ledger: ReadLedger, others: Asked) -> Asked:
+    """Return the jobs of a full audit: LOSO of the final study's candidates. They may be there, and none need be.
+
+    They are asked for only if the ledger says that there was an audit, and if they were recorded after every other job:
+    one that came before could have told a choice what it must not know.
+    """
+    asked: Asked = {}
+    if ledger.about.get("audit") != "full":
+        return asked
+    last = max((job.place for job in ledger.jobs if job.key.hash in others), default=0)
+    for draw in ledger.draws(FINAL):
+        for subject in plan.partition.subjects if draw.state == ACCEPTED and draw.genotype is not None else ():
+            key = JobKey(draw.genotype or "", (subject,), 0, plan.numeric_path)
+            found = ledger.find(key)
+            if found is None or found.place > last:
+                asked[key.hash] = (key, f"the audit of {draw.genotype} on {subject}")
+    return asked
+
+
 def outer_asked(plan: Plan, needed: Iterable[tuple[str, str, str, int]]) -> Asked:
     """Return the outer jobs of what was chosen; see `mernas.search.choosing.outer_jobs`."""
     asked: Asked = {}

@@ -36,6 +36,7 @@ class ReadJob:
         read: The subjects that it says it was trained on.
         record: Its predictions.
         attempts: How often it was tried.
+        place: Its place in the order in which jobs were recorded.
     """
 
     stated: str
@@ -43,6 +44,7 @@ class ReadJob:
     read: tuple[str, ...]
     record: JobRecord
     attempts: int
+    place: int
 
     @property
     def title(self) -> str:
@@ -132,7 +134,7 @@ def read_ledger(path: Path, classes: int, genotypes: Check, draws: Check, jobs: 
                 _read_genotype(row, ledger, genotypes)
             for row in _rows(database, "SELECT * FROM draws ORDER BY study, number"):
                 _read_draw(row, ledger, draws)
-            for row in _rows(database, "SELECT * FROM jobs ORDER BY key"):
+            for row in _rows(database, "SELECT rowid AS place, * FROM jobs ORDER BY key"):
                 _read_job(row, classes, ledger, jobs)
     except sqlite3.DatabaseError as error:
         raise LedgerError(Problem(f"ledger {path}", "cannot be read", str(error))) from None
@@ -189,7 +191,7 @@ def _read_job(row: dict[str, Any], classes: int, ledger: ReadLedger, check: Chec
         return
     key = JobKey(row["genotype"], left_out, row["repetition"], row["numeric_path"])
     record = JobRecord(key, rows, probabilities, epochs, row["failure"], row["seconds"])
-    ledger.add(ReadJob(row["key"], key, read, record, row["attempts"]))
+    ledger.add(ReadJob(row["key"], key, read, record, row["attempts"], row["place"]))
 
 
 def _names(text: str) -> tuple[str, ...]:

@@ -8,19 +8,12 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
 
 import mernas
 from mernas.space.errors import MernasError
-
-if TYPE_CHECKING:
-    import pandas as pd
-
-    from mernas.search.evaluate import EvaluationResult
-    from mernas.search.plan import Plan
-    from mernas.search.run import SearchResult
 
 # `mernas search` without --data shows the main job in minutes on two cores.
 DEMONSTRATION: dict[str, Any] = {
@@ -108,6 +101,13 @@ def cli() -> None:
     "--seeds", type=int, default=1, show_default=True, metavar="K", help="Repeat every outer training K times."
 )
 @_workers("one for each core")
+@click.option(
+    "--audit",
+    default="usual",
+    show_default=True,
+    metavar="usual|full",
+    help="full: LOSO of every candidate as well, which is no result and shows how much it flatters.",
+)
 @click.option("--out", type=Path, metavar="DIR", help="The run directory.  [default: mernas-runs/DATA-HASH]")
 @click.option("--dry-run", is_flag=True, help="Print the plan and a forecast, and train nothing but its pilot.")
 @click.option("--yes", is_flag=True, help="Do not ask before a textbook search with one group per subject.")
@@ -120,7 +120,7 @@ def search_command(**options: Any) -> None:
     \b
     Examples:
       mernas search
-      mernas search --data synthetic --space quick --trials 8 --batch 4 --dry-run
+      mernas search --data synthetic --space quick --trials 4 --batch 2 --dry-run
       mernas search --data flow-images=PATH --space my-space.yaml --budgets 2k,50k --trials 8 --batch 4
     """
     with _messages():
@@ -152,6 +152,76 @@ def evaluate_command(pipeline: str, data: tuple[str, ...], protocol: str, **opti
     """
     with _messages():
         _evaluate(pipeline, data, protocol, **options)
+
+
+@cli.command(name="report")
+@click.argument("runs", metavar="RUN…", type=Path, nargs=-1, required=True)
+@click.option("--out", type=Path, metavar="FILE.html", help="Of a comparison.  [default: comparison.html]")
+def report_command(runs: tuple[Path, ...], out: Path | None) -> None:
+    """Write the report of a finished run again, from its directory alone; of several, a comparison.
+
+    One run: report.html, the pictures, the audit and the tables for papers, into the run directory (or only the report,
+    where --out says). Several: one page that compares them.
+
+    \b
+    Examples:
+      mernas report mernas-runs/synthetic-0123456789
+      mernas report runs/tpe runs/random --out comparison.html
+    """
+    with _messages():
+        from mernas.search.report import report_command as report
+
+        for path in report(runs, out):
+            click.echo(str(path))
+
+
+@cli.command(name="export")
+@click.argument("run", metavar="RUN", type=Path)
+@click.option(
+    "--pick", default="knee", show_default=True, metavar="RULE", help='knee, best, or a budget such as "<=50k".'
+)
+@click.option("--out", type=Path, required=True, metavar="DIR", help="The folder of the model.")
+@click.option("--data", multiple=True, metavar="NAME[=PATH]", help="Where the data lie now, if they have moved.")
+@click.option("--json", "as_json", is_flag=True, help="Print what was exported as JSON.")
+def export_command(run: Path, as_json: bool, **options: Any) -> None:
+    """Train what a rule chooses on everyone and write a model that travels.
+
+    The folder holds weights, pipeline, preparation, labels, a model card with the rule's estimate, and the network as a
+    torch.export program and as ONNX.
+
+    \b
+    Examples:
+      mernas export mernas-runs/synthetic-0123456789 --pick knee --out model
+      mernas export RUN --pick "<=50k" --data flow-images=PATH --out model
+    """
+    with _messages():
+        _export(run, as_json, **options)
+
+
+@cli.command(name="predict")
+@click.argument("model", metavar="MODEL", type=Path)
+@click.argument("sources", metavar="VIDEO|FOLDER…", type=Path, nargs=-1, required=True)
+@click.option("--onset", type=int, metavar="N", help="Frame of the onset, counted from 0.  [default: the first]")
+@click.option("--apex", type=int, metavar="N", help="Frame of the apex.  [default: midway from onset to the last]")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+@click.option("--csv", "as_csv", is_flag=True, help="Print CSV.")
+@click.option("--out", type=Path, metavar="FILE", help="Write there instead of printing.")
+def predict_command(model: Path, sources: tuple[Path, ...], **options: Any) -> None:
+    """Say which class an exported model sees in recordings, with probabilities.
+
+    A recording is a video file or a folder with the frames of one clip. A model that was trained on flow images takes
+    such images, or folders of them.
+
+    \b
+    Examples:
+      mernas predict model clip.mp4
+      mernas predict model clip.mp4 --onset 12 --apex 30 --json
+      mernas predict model clips/a clips/b --csv --out predictions.csv
+    """
+    with _messages():
+        from mernas.search.predicting import predict_command as predict
+
+        predict(model, sources, **options)
 
 
 @cli.command(name="verify")
@@ -204,6 +274,7 @@ def _search(dry_run: bool, yes: bool, as_json: bool, out: Path | None, **options
     options = {name: defaults.get(name) if value in (None, ()) else value for name, value in options.items()}
 
     from mernas.search.executor import Interrupted
+    from mernas.search.printing import headline, place, print_forecast, print_search
     from mernas.search.progress import Screen
     from mernas.search.run import execute_plan, load_data, plan_search, run_folder
     from mernas.search.workers import chosen_executor, cores, require_cuda
@@ -211,18 +282,20 @@ def _search(dry_run: bool, yes: bool, as_json: bool, out: Path | None, **options
     if demonstration:
         click.echo("No --data given: a demonstration on made-up faces, a few minutes.", err=True)
     where = {name: options.pop(name) for name in ("executor", "workers", "address")}
+    audit = options.pop("audit")
     kind = chosen_executor(device=options["device"], **where)
-    plan = plan_search(load_data(*options.pop("data")), **options)
+    texts = options.pop("data")
+    plan = plan_search(load_data(*texts), **options)
     folder = run_folder(plan, out)
     known = where["address"] is None and options["device"] == "cpu"  # elsewhere only Ray can say how many there are
     workers = 1 if kind == "serial" else where["workers"] or (cores() if known else None)
-    click.echo(_headline(plan, folder), err=True)
-    click.echo(_place(kind, workers, where["address"], options["device"]), err=True)
+    click.echo(headline(plan, folder), err=True)
+    click.echo(place(kind, workers, where["address"], options["device"]), err=True)
     if options["device"] == "cuda" and where["address"] is None:
         require_cuda()
     textbook = all(len(group) == 1 for group in plan.partition.groups)
     if dry_run or (textbook and not yes):
-        _print_forecast(plan, workers or 1, as_json and dry_run, err=not dry_run)
+        print_forecast(plan, workers or 1, as_json and dry_run, err=not dry_run, full_audit=audit == "full")
         if dry_run:
             return
         click.confirm("Start?", abort=True, err=True)
@@ -233,12 +306,16 @@ def _search(dry_run: bool, yes: bool, as_json: bool, out: Path | None, **options
             _unwritable(folder, error)
         with Screen(log=_log(folder)) as screen:
             try:
-                result = execute_plan(plan, folder, reporter=screen, stopping=stopping, **where)
+                result = execute_plan(
+                    plan, folder, reporter=screen, stopping=stopping, audit=audit, data=texts, **where
+                )
             except Interrupted:
-                screen.say(f"Stopped. Finished jobs are kept in {folder}; interim.csv there holds inner scores only.")
+                done = (folder / "front.csv").is_file()
+                left = "the results are complete but for the audit" if done else "interim.csv there holds inner scores"
+                screen.say(f"Stopped. Finished jobs are kept in {folder}; {left}.")
                 screen.say("To resume, repeat the command.")
                 sys.exit(130)
-    _print_search(result, as_json)
+    print_search(result, as_json)
 
 
 def _log(folder: Path) -> Path:
@@ -257,121 +334,23 @@ def _unwritable(path: Path, error: OSError) -> None:
     raise DataError(Problem(str(path), "cannot be written", reason, "choose another folder with --out")) from None
 
 
-def _headline(plan: Plan, folder: Path) -> str:
-    from mernas.evaluation.picking import format_size
+def _export(run: Path, as_json: bool, pick: str, out: Path, data: tuple[str, ...]) -> None:
+    from mernas.search.executor import Interrupted
+    from mernas.search.export import export_model
+    from mernas.search.finished import open_run
+    from mernas.search.printing import print_export
+    from mernas.search.progress import Screen
+    from mernas.search.run import data_of, load_data
 
-    settings = plan.settings
-    budgets = ", ".join(format_size(budget) for budget in plan.budgets)
-    groups = len(plan.partition.groups)
-    return (
-        f"Data: {plan.dataset.name}, {len(plan.dataset)} clips of {len(plan.dataset.subjects)} subjects; "
-        f"space: {plan.space_name}; {settings.trials} trials per study in batches of {settings.batch}; "
-        f"{groups} groups, so {groups + 1} studies;\n"
-        f"budgets {budgets}; limit {format_size(settings.max_parameters)} parameters; sampler {settings.sampler}; "
-        f"seed {settings.seed}; outer trainings {settings.seeds} times; run directory {folder}"
-    )
-
-
-def _place(kind: str, workers: int | None, address: str | None, device: str) -> str:
-    if kind == "serial":
-        return f"Jobs run in this process, one after the other, on {device}."
-    where = "on this machine" if address is None else f"on the cluster {address}"
-    number = "as many jobs at once as there is room for" if workers is None else f"{workers} jobs at once"
-    return f"Ray Tune runs {number} {where}, on {device}."
-
-
-def _print_forecast(plan: Plan, workers: int, as_json: bool, err: bool) -> None:
-    import tempfile
-
-    from rich.console import Console
-    from rich.table import Table
-
-    from mernas.search.executor import SerialExecutor
-    from mernas.search.forecast import forecast
-    from mernas.search.ledger import Ledger
-    from mernas.search.nested import NestedSearch
-
-    with tempfile.TemporaryDirectory() as scratch:
-        ledger = Ledger(Path(scratch) / "pilot.sqlite", plan.hash)
-        predicted = forecast(NestedSearch(plan, ledger, SerialExecutor()), workers)
-        ledger.close()
-    if as_json:
-        import json
-
-        stages = [{"stage": title, "jobs": jobs, "seconds": seconds} for title, jobs, seconds in predicted.stages]
-        body = {"plan": plan.hash, "stages": stages, "workers": workers, "seconds": predicted.seconds}
-        click.echo(json.dumps({**body, "pilots": dict(predicted.pilots)}))
-        return
-    share = "one worker" if workers == 1 else f"{workers} workers that are never idle"
-    click.echo(f"Forecast for {share}, from a pilot on random labels; jobs are the most there can be:", err=err)
-    table = Table()
-    for heading in ("stage", "jobs", "minutes"):
-        table.add_column(heading, justify="left" if heading == "stage" else "right")
-    for title, jobs, seconds in predicted.stages:
-        table.add_row(title, str(jobs), f"{seconds / workers / 60:.1f}")
-    table.add_row("in all", str(sum(jobs for _, jobs, _ in predicted.stages)), f"{predicted.seconds / 60:.1f}")
-    Console(stderr=err).print(table)
-    for failure in predicted.failures:
-        click.echo(f"A pilot failed and counts for nothing: {failure}", err=err)
-
-
-def _print_search(result: SearchResult, as_json: bool) -> None:
-    tables = result.tables
-    if as_json:
-        import json
-
-        names = ("front", "rules", "baselines", "choices")
-        body = {name: json.loads(getattr(tables, name).to_json(orient="records")) for name in names}
-        head = {"folder": str(result.folder), "plan": result.plan.hash, "not_reported": list(result.chosen.empty)}
-        click.echo(json.dumps({**head, **body}))
-        return
-    from mernas.evaluation.picking import format_size
-
-    front = tables.front.assign(
-        budget=[" = ".join(f"<={format_size(int(b))}" for b in str(text).split("+")) for text in tables.front["budget"]]
-    )
-    _print_table("Front: UF1 against parameters, nested leave-one-subject-out", front, "budget")
-    _print_table("Pick rules: what this search with this rule attains on new subjects", tables.rules, "rule")
-    _print_table("Baselines, searched in full by the same groups", tables.baselines, "baseline")
-    if result.chosen.empty:
-        missing = ", ".join(format_size(budget) for budget in result.chosen.empty)
-        click.echo(f"Not reported, because some study has no candidate that small: {missing}.")
-    click.echo(
-        "inner UF1 is the score that candidates were chosen by: no estimate. nested UF1 is the estimate; its interval\n"
-        "covers the choice of subjects, not of seeds. The largest nested UF1 of the front is itself a selection."
-    )
-    click.echo(f"Everything, with a picture (front.png), is in {result.folder}")
-
-
-def _print_table(title: str, data: pd.DataFrame, name: str) -> None:
-    """Print one of the tables, with all its columns where there is room for them."""
-    from rich.console import Console
-    from rich.table import Table
-
-    console = Console(width=None if sys.stdout.isatty() else 132)
-    sized, wide = "params" in data.columns, console.width >= 125
-    failures = wide or bool((data["failed"] > 0).any())
-    columns: dict[str, Callable[[Any], str]] = {name: lambda row: str(row[name])}
-    if sized:
-        columns["params"] = lambda row: f"{row['params']:,}"
-    if sized and wide:
-        columns["over the studies"] = lambda row: f"{row['params_min']:,} to {row['params_max']:,}"
-    columns["inner UF1"] = lambda row: f"{row['inner_uf1']:.3f}"
-    columns["nested UF1"] = lambda row: f"{row['nested_uf1']:.3f}"
-    columns["95% interval"] = lambda row: f"{row['ci_low']:.3f} to {row['ci_high']:.3f}"
-    if wide:
-        columns["nested UAR"] = lambda row: f"{row['nested_uar']:.3f}"
-    if failures:
-        columns["failed"] = lambda row: str(row["failed"])
-    if wide:
-        columns["genotype"] = lambda row: str(row["genotype"])
-    table = Table()
-    for heading in columns:
-        table.add_column(heading, justify="left" if heading in (name, "genotype") else "right", no_wrap=True)
-    for row in data.to_dict(orient="records"):
-        table.add_row(*(show(row) for show in columns.values()))
-    click.echo(f"\n{title}")
-    console.print(table)
+    with _stopping() as stopping, Screen() as screen:
+        try:
+            finished = open_run(run)
+            found = load_data(*data) if data else data_of(run)
+            exported = export_model(finished, pick, out, found, reporter=screen, stopping=stopping)
+        except Interrupted:
+            screen.say("Stopped; nothing was written.")
+            sys.exit(130)
+    print_export(exported, as_json)
 
 
 def _evaluate(
@@ -384,6 +363,7 @@ def _evaluate(
 ) -> None:
     from mernas.search.evaluate import run_evaluation
     from mernas.search.executor import Interrupted
+    from mernas.search.printing import print_evaluation
     from mernas.search.progress import Screen
     from mernas.search.run import load_data
 
@@ -404,32 +384,7 @@ def _evaluate(
         from mernas.search.results import write_table
 
         write_table(out, result.predictions)
-    _print_evaluation(result, as_json)
-
-
-def _print_evaluation(result: EvaluationResult, as_json: bool) -> None:
-    parts = {"all": result.scores, **result.parts}
-    if as_json:
-        import json
-        from dataclasses import asdict
-
-        body = {name: asdict(scores) for name, scores in parts.items()}
-        interval = [result.ci_low, result.ci_high]
-        head = {"pipeline": result.name, "genotype": result.genotype.hash, "protocol": result.protocol}
-        click.echo(json.dumps({**head, "parameters": result.parameters, "uf1_interval": interval, "scores": body}))
-        return
-    from rich.console import Console
-    from rich.table import Table
-
-    size = "" if result.parameters is None else f", {result.parameters:,} parameters"
-    table = Table(title=f"{result.name}{size}: {result.protocol.upper()}, predictions pooled", title_justify="left")
-    for heading in ("part", "clips", "UF1", "UAR", "accuracy", "failed"):
-        table.add_column(heading, justify="left" if heading == "part" else "right")
-    for name, scores in parts.items():
-        figures = [f"{value:.4f}" for value in (scores.uf1, scores.uar, scores.accuracy)]
-        table.add_row(name, str(scores.clips), *figures, str(scores.failed))
-    Console().print(table)
-    click.echo(f"95% interval of UF1 over subjects: {result.ci_low:.3f} to {result.ci_high:.3f}")
+    print_evaluation(result, as_json)
 
 
 def _tell(found: Any, show: Callable[[Any], None], as_json: bool) -> None:

@@ -266,6 +266,24 @@ def test_a_job_that_nobody_asked_for_is_caught(run: Path, finished: SearchResult
     assert caught["answers"][0].startswith(f"job {forged}")
 
 
+def test_a_job_of_an_audit_that_was_recorded_before_the_choices_is_caught(run: Path, finished: SearchResult) -> None:
+    """With an audit on record the job of the test above is in order, unless it came before one that a choice needs."""
+    tested = set(finished.tables.predictions["genotype"]) | set(finished.tables.baseline_predictions["genotype"])
+    final = ask(run, "SELECT genotype FROM draws WHERE state = 'accepted' AND study = 'final'")
+    other = next(genotype for (genotype,) in final if genotype not in tested)
+    columns = "genotype, left_out, repetition, numeric_path"
+    (source,) = ask(run, f"SELECT key, {columns} FROM jobs WHERE json_array_length(left_out) = 1 LIMIT 1")
+    forged = key_hash(other, json.loads(source[2]), 0, source[4])
+    alter(run, "INSERT INTO about VALUES ('audit', 'full')")
+    names = "left_out, repetition, numeric_path, read, rows, probabilities, epochs, failure, seconds, started, host"
+    alter(run, f"INSERT INTO jobs SELECT ?, ?, {names}, attempts FROM jobs WHERE key = ?", forged, other, source[0])
+    assert failed(run) == {}
+    alter(run, "UPDATE jobs SET rowid = -1 WHERE key = ?", forged)
+    caught = failed(run)
+    assert list(caught) == ["answers"]
+    assert caught["answers"][0].startswith(f"job {forged}")
+
+
 def test_a_job_filed_under_another_key_is_caught(run: Path) -> None:
     key = inner_job(run)[0]
     alter(run, "UPDATE jobs SET key = 'ffffffffffffffff' WHERE key = ?", key)

@@ -1,0 +1,362 @@
+"""Recordings: somebody's own video file, or folder of frames, as a clip. A recording is no dataset and has no label.
+
+Frames are counted from 0. They are decoded when asked for; what was seen when the recording was opened is remembered
+as one digest per frame, so that a file which changes on disk is noticed rather than used.
+"""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import os
+import re
+from collections import defaultdict
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from mernas.components.datasets.clip import Clip, content_hash
+from mernas.space.errors import DataError, Problem, raise_all
+
+IMAGE_SUFFIXES = (".bmp", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp")
+"""What the names of frames in a folder end in, in small letters; other files there are not looked at."""
+
+STRETCH = 8
+"""So many frames of a video are decoded at once, because a video can only be read from its beginning."""
+
+
+# OpenCV and FFmpeg write to standard error when a file is damaged; mernas says it in its own words. FFmpeg is told once
+# per process, before its first use, and only if the user has not told it anything.
+os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")
+
+
+@dataclass(frozen=True)
+class VideoFrames:
+    """The frames of a video file, decoded when asked for: (H, W, 3) RGB, upright.
+
+    Attributes:
+        path: The file.
+        digests: One per frame, as they were when the file was opened.
+
+    Example:
+        >>> len(VideoFrames(Path("clip.mp4"), (b"of frame 0", b"of frame 1")))
+        2
+    """
+
+    path: Path
+    digests: tuple[bytes, ...] = field(repr=False)
+
+    def __len__(self) -> int:
+        return len(self.digests)
+
+    def __getitem__(self, frame: int, /) -> NDArray[np.uint8]:
+        """Return a frame, (H, W, 3).
+
+        Raises:
+            IndexError: If there is no such frame.
+            DataError: If the file is no longer what was opened.
+        """
+        _check_number(frame, len(self))
+        first = frame - frame % STRETCH
+        stretch = _stretch(self.path, content_hash(self.digests), first)
+        found = stretch[frame - first] if frame - first < len(stretch) else None
+        return _checked(self.path, found, self.digests[frame])
+
+
+@dataclass(frozen=True)
+class FolderFrames:
+    """The frames of a folder of images, decoded when asked for: (H, W) where an image is grey, else (H, W, 3) RGB.
+
+    Attributes:
+        files: The images, in order.
+        digests: One per frame, as they were when the folder was opened.
+
+    Example:
+        >>> len(FolderFrames((Path("frame1.png"), Path("frame2.png")), (b"of frame 0", b"of frame 1")))
+        2
+    """
+
+    files: tuple[Path, ...] = field(repr=False)
+    digests: tuple[bytes, ...] = field(repr=False)
+
+    def __len__(self) -> int:
+        return len(self.files)
+
+    def __getitem__(self, frame: int, /) -> NDArray[np.uint8]:
+        """Return a frame, (H, W) or (H, W, 3).
+
+        Raises:
+            IndexError: If there is no such frame.
+            DataError: If the file is no longer what was opened.
+        """
+        _check_number(frame, len(self))
+        return _checked(self.files[frame], decode_image(self.files[frame]), self.digests[frame])
+
+
+def read_recording(source: str | Path, onset: int | None = None, apex: int | None = None) -> tuple[Clip, list[str]]:
+    """Return a video file or a folder of frames as a clip, with notes on what was assumed.
+
+    The images of a folder are taken in the natural order of their names: `frame2.png` comes before `frame10.png`.
+    Without an onset it is the first frame; without an apex it is the frame in the middle between the onset and the last
+    frame, the later of two. The notes say so, and whether a file ends before its end.
+
+    Args:
+        source: A video file that OpenCV can decode, or a folder of images of one size with 8 bits per channel.
+        onset: Number of the onset frame, counted from 0; None for the default above.
+        apex: Number of the apex frame, counted from 0; None for the default above.
+
+    Returns:
+        The clip, whose key is the source as it was given, and its notes. The fingerprint covers the decoded frames,
+        their rate, onset and apex: the same frames with another apex give other maps.
+
+    Raises:
+        DataError: With every mistake: there is no such file or folder, it holds no frame that can be decoded, frames
+            differ in size, their order cannot be told, or onset and apex lie outside the frames or in the wrong order.
+
+    Example:
+        >>> import tempfile
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     for number in range(12):
+        ...         _ = cv2.imwrite(f"{folder}/frame{number}.png", np.full((8, 6), number, np.uint8))
+        ...     clip, notes = read_recording(folder, onset=2)
+        ...     len(clip.frames), clip.apex, int(clip.frames[10][0, 0])
+        (12, 7, 10)
+        >>> notes
+        ['apex: frame 7, the middle between the onset and the last frame; give --apex to name it']
+    """
+    path = Path(source)
+    subject = f'"{source}"'
+    problem = missing(source)
+    if problem is not None:
+        raise DataError(problem)
+    frames, fps, notes = _open_folder(path, subject) if path.is_dir() else _open_video(path, subject)
+    last = len(frames.digests) - 1
+    _check_moments(subject, onset, apex, last)
+    if onset is None:
+        onset = 0
+        notes.append("onset: frame 0, the first; give --onset to name it")
+    if apex is None:
+        apex = (onset + last + 1) // 2
+        notes.append(f"apex: frame {apex}, the middle between the onset and the last frame; give --apex to name it")
+    moments = f"{fps} {onset} {apex}".encode()
+    clip = Clip(
+        key=str(source),
+        dataset="recording",
+        subject="recording/unknown",
+        fingerprint=content_hash([*frames.digests, moments]),
+        frames=frames,
+        fps=fps,
+        onset=onset,
+        apex=apex,
+    )
+    return clip, notes
+
+
+def missing(source: str | Path) -> Problem | None:
+    """Return what is wrong if there is no such file or folder, or None.
+
+    Example:
+        >>> print(missing("no-such-clip.mp4"))
+        "no-such-clip.mp4": does not exist. Check the path.
+    """
+    try:
+        Path(source).stat()
+    except FileNotFoundError:
+        return Problem(f'"{source}"', "does not exist", "", "check the path")
+    except (OSError, ValueError) as error:
+        reason = error.strerror if isinstance(error, OSError) else str(error)
+        return Problem(f'"{source}"', "cannot be read", reason or type(error).__name__, "check the path")
+    return None
+
+
+def natural_order(name: str) -> tuple[tuple[int, str], ...]:
+    """Return the key by which names are sorted as people number them.
+
+    Example:
+        >>> sorted(["f10", "f9", "f1b"], key=natural_order)
+        ['f1b', 'f9', 'f10']
+    """
+    parts = re.split(r"([0-9]+)", name.lower())
+    # A number stands before the text that it would else be compared with; texts share the number -1.
+    return tuple((int(part), "") if place % 2 else (-1, part) for place, part in enumerate(parts))
+
+
+def images_of(folder: Path) -> list[Path]:
+    """Return the images in a folder in the natural order of their names, without hidden files.
+
+    Raises:
+        DataError: If the folder cannot be listed, or the order of two images cannot be told (`1.png` and `01.png`).
+    """
+    subject = f'"{folder}"'
+    try:
+        children = [child for child in folder.iterdir() if not child.name.startswith(".")]
+    except OSError as error:
+        reason = error.strerror or str(error)
+        raise DataError(Problem(subject, "cannot be listed", reason, "check permissions")) from None
+    places: defaultdict[tuple[tuple[int, str], ...], list[Path]] = defaultdict(list)
+    for child in children:
+        if child.suffix.lower() in IMAGE_SUFFIXES and child.is_file():
+            places[natural_order(child.stem.strip())].append(child)
+    twins = sorted(sorted(file.name for file in files) for files in places.values() if len(files) > 1)
+    if twins:
+        found = " and ".join(twins[0][:2])
+        rule = "the order of its images must be told by their names"
+        raise DataError(Problem(subject, rule, found, "keep one image of each frame, or rename them"))
+    return [places[place][0] for place in sorted(places)]
+
+
+def decode_image(file: Path, flags: int = cv2.IMREAD_ANYCOLOR | cv2.IMREAD_ANYDEPTH) -> NDArray[np.uint8]:
+    """Return an image of 8 bits: (H, W) where it is grey, else with red first, (H, W, 3).
+
+    Args:
+        file: The image.
+        flags: OpenCV's, on how to read it. The default drops transparency and turns photographs upright.
+
+    Raises:
+        DataError: If it cannot be read, or has more than 8 bits.
+    """
+    subject = f'"{file}"'
+    try:
+        content = np.frombuffer(file.read_bytes(), dtype=np.uint8)
+    except OSError as error:
+        reason = error.strerror or str(error)
+        raise DataError(Problem(subject, "cannot be read", reason, "check permissions")) from None
+    # cv2.imread would fail on names that its C library cannot spell, hence bytes.
+    image: NDArray[Any] | None = cv2.imdecode(content, flags) if content.size else None
+    if image is None:
+        rule = "cannot be decoded as an image"
+        raise DataError(Problem(subject, rule, f"{content.size} bytes", "copy it again"))
+    if image.dtype != np.uint8:
+        rule, found = "must have 8 bits per channel", f"{8 * image.itemsize}"
+        raise DataError(Problem(subject, rule, found, "convert it to 8 bits, all frames of a clip alike"))
+    if image.ndim == 3 and image.shape[2] == 3:
+        image = image[:, :, ::-1]  # OpenCV gives blue first
+    return np.ascontiguousarray(image)
+
+
+def _open_folder(folder: Path, subject: str) -> tuple[FolderFrames, None, list[str]]:
+    """The frames of a folder, each decoded once."""
+    files = images_of(folder)
+    if not files:
+        inside = sorted((child for child in folder.iterdir() if not child.name.startswith(".")), key=lambda c: c.name)
+        found = ", ".join(child.name for child in inside[:5]) or "an empty folder"
+        remedy = "give the folder that holds the frames themselves"
+        raise DataError(Problem(subject, f"must hold images ({', '.join(IMAGE_SUFFIXES)})", found, remedy))
+    problems: list[Problem | str] = []
+    digests: list[bytes] = []
+    sizes: dict[str, tuple[int, int]] = {}
+    for file in files:
+        try:
+            image = decode_image(file)
+        except DataError as error:
+            problems += error.problems
+        else:
+            digests.append(_digest(image))
+            sizes[file.name] = (image.shape[0], image.shape[1])
+    problems += _size_problems(subject, sizes)
+    raise_all(DataError, problems)
+    return FolderFrames(tuple(files), tuple(digests)), None, []
+
+
+def _open_video(path: Path, subject: str) -> tuple[VideoFrames, float | None, list[str]]:
+    """The frames of a video, decoded once from its beginning to its end."""
+    digests: list[bytes] = []
+    sizes: dict[str, tuple[int, int]] = {}
+    with _capture(path) as capture:
+        fps = float(capture.get(cv2.CAP_PROP_FPS))
+        announced = float(capture.get(cv2.CAP_PROP_FRAME_COUNT))
+        for number, frame in enumerate(_decoded(capture)):
+            digests.append(_digest(frame))
+            sizes[f"frame {number}"] = (frame.shape[0], frame.shape[1])
+    if not digests:
+        rule = "must be a video with frames that OpenCV can decode"
+        remedy = "play it to see whether it is whole, or convert it to MP4 (H.264) or to a folder of PNG frames"
+        raise DataError(Problem(subject, rule, f"{path.stat().st_size} bytes and no frame", remedy))
+    raise_all(DataError, _size_problems(subject, sizes))
+    # Containers that only estimate the number are wrong by one at most.
+    short = np.isfinite(announced) and announced > len(digests) + 1
+    notes = [f"the file announces {announced:.0f} frames, of which {len(digests)} can be decoded"] if short else []
+    return VideoFrames(path, tuple(digests)), fps if np.isfinite(fps) and fps > 0 else None, notes
+
+
+def _size_problems(subject: str, sizes: dict[str, tuple[int, int]]) -> list[Problem]:
+    """One problem if frames differ in size; `sizes` holds (height, width) by name of the frame."""
+    first = next(iter(sizes), None)
+    for name, (height, width) in sizes.items():
+        if first is not None and sizes[name] != sizes[first]:
+            top, left = sizes[first]
+            found = f"{top} x {left} pixels ({first}) and {height} x {width} ({name})"
+            return [Problem(subject, "all frames must be of one size", found, "crop all frames alike")]
+    return []
+
+
+def _check_moments(subject: str, onset: int | None, apex: int | None, last: int) -> None:
+    problems: list[Problem | str] = []
+    for name, number in (("onset", onset), ("apex", apex)):
+        if number is not None and not 0 <= number <= last:
+            rule = f"must be a frame of the clip, 0 to {last}"
+            problems.append(Problem(f"{subject}, {name}", rule, str(number), "frames are counted from 0"))
+    if onset is not None and apex is not None and onset > apex:
+        rule, found = "the onset must not come after the apex", f"onset {onset} and apex {apex}"
+        problems.append(Problem(subject, rule, found, "give the earlier frame as onset"))
+    raise_all(DataError, problems)
+
+
+@contextmanager
+def _capture(path: Path) -> Iterator[cv2.VideoCapture]:
+    """An open video. It is decoded by the processor alone, because accelerators round colours differently."""
+    level = cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_ERROR)
+    try:
+        plain = [cv2.CAP_PROP_HW_ACCELERATION, cv2.VIDEO_ACCELERATION_NONE]
+        # An absolute path: FFmpeg would take a name such as `a:b.mp4` for an address.
+        capture = cv2.VideoCapture(str(path.resolve()), cv2.CAP_FFMPEG, plain)
+    finally:
+        cv2.utils.logging.setLogLevel(level)
+    try:
+        yield capture
+    finally:
+        capture.release()
+
+
+def _decoded(capture: cv2.VideoCapture) -> Iterator[NDArray[np.uint8]]:
+    """Frames from here to the end, in RGB."""
+    while True:
+        read, frame = capture.read()
+        if not read:
+            return
+        yield np.ascontiguousarray(frame[:, :, ::-1])
+
+
+# Two stretches, because onset and apex often lie in two; what is asked for next lies in the same ones.
+@functools.lru_cache(maxsize=2)
+def _stretch(path: Path, content: str, first: int) -> tuple[NDArray[np.uint8], ...]:
+    """The decoded frames `first` to `first + STRETCH - 1` of a video of some content.
+
+    Videos are read from their beginning: jumping to a frame is not exact in most containers.
+    """
+    with _capture(path) as capture:
+        for _ in range(first):
+            if not capture.grab():
+                break
+        return tuple(frame for frame, _ in zip(_decoded(capture), range(STRETCH), strict=False))
+
+
+def _digest(frame: NDArray[np.uint8]) -> bytes:
+    return hashlib.sha256(str(frame.shape).encode() + frame.tobytes()).digest()
+
+
+def _checked(path: Path, frame: NDArray[np.uint8] | None, digest: bytes) -> NDArray[np.uint8]:
+    if frame is None or _digest(frame) != digest:
+        raise DataError(Problem(f'"{path}"', "has changed since it was opened", "", "repeat the command"))
+    return frame.copy()
+
+
+def _check_number(frame: int, count: int) -> None:
+    if not 0 <= frame < count:
+        raise IndexError(f"frame {frame}: a clip of {count} frames has frames 0 to {count - 1}")

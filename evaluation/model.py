@@ -1,0 +1,225 @@
+"""Models: a bundle brought back to life, from clips to class probabilities. Needs neither search nor data."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import cv2
+import numpy as np
+import safetensors
+import safetensors.torch
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from mernas.components.contracts import Input, Preprocessing
+from mernas.components.datasets.clip import Clip
+from mernas.components.topologies.network import Network, build_network
+from mernas.evaluation.bundle import REWRITTEN, WEIGHTS, Bundle, read_bundle, seal
+from mernas.evaluation.calibration import temper
+from mernas.evaluation.fitting import numeric_state, predict
+from mernas.evaluation.preparation import Recipe
+from mernas.evaluation.serving import clips_of
+from mernas.space.errors import DataError, MernasError, Problem, raise_all
+from mernas.space.genotype import Genotype, instantiate
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+FORMAT_NOTE = {"format": "pt"}
+"""What safetensors files of torch tensors say of themselves; a second entry would have no fixed order."""
+
+
+@dataclass(frozen=True, eq=False)
+class Model:
+    """A trained model.
+
+    Attributes:
+        bundle: What it is and where it comes from.
+        network: From a list of maps (B, C, H, W) to logits (B, K), in eval mode.
+    """
+
+    bundle: Bundle
+    network: nn.Module
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """The class names in the order of the probabilities."""
+        return self.bundle.classes
+
+    def prepare(self, clips: Sequence[Clip]) -> list[Tensor]:
+        """Return the maps of some clips, (n, C, H, W) float32 for every stream; nothing is kept in a cache.
+
+        Raises:
+            DataError: If a clip lacks what the pipeline needs, or a map is not finite; all such clips at once.
+        """
+        recipes = self.bundle.recipes
+        made = {recipe: torch.from_numpy(prepare_now(clips, recipe)) for recipe in dict.fromkeys(recipes)}
+        return [made[recipe] for recipe in recipes]
+
+    def probabilities(self, clips: Sequence[Clip]) -> NDArray[np.float64]:
+        """Return calibrated class probabilities (n, K) of some clips; errors as for `prepare`."""
+        return self.probabilities_of(self.prepare(clips))
+
+    def raw_probabilities(self, clips: Sequence[Clip]) -> NDArray[np.float64]:
+        """Return the softmax of the network's logits (n, K), as it was trained; errors as for `prepare`."""
+        return self.raw_probabilities_of(self.prepare(clips))
+
+    def probabilities_of(self, maps: Sequence[Tensor]) -> NDArray[np.float64]:
+        """Return calibrated class probabilities (n, K) of prepared maps, (n, C, H, W) for every stream.
+
+        Raises:
+            DataError: If the maps are not of the shapes that the network takes.
+        """
+        return temper(self.raw_probabilities_of(maps), self.bundle.temperature)
+
+    def raw_probabilities_of(self, maps: Sequence[Tensor]) -> NDArray[np.float64]:
+        """Return the softmax of the network's logits (n, K) of prepared maps; arguments as for `probabilities_of`."""
+        _check_maps(maps, self.bundle)
+        if not len(maps[0]):
+            return np.empty((0, len(self.classes)))
+        with numeric_state(0, "cpu"):
+            return predict(self.network, list(maps))
+
+    def predict(self, *sources: str | Path, onset: int | None = None, apex: int | None = None) -> pd.DataFrame:
+        """Predict videos, folders of frames or, where the model was trained on such, flow images.
+
+        Args:
+            sources: Paths; see `mernas.evaluation.serving.clips_of`.
+            onset: Number of the frame in which the movement begins, counted from 0; a default is told in the notes.
+            apex: Number of the frame in which it is strongest.
+
+        Returns:
+            One row per clip: `source`, `prediction`, `confident` (whether the largest probability reaches the model's
+            threshold), `p_<class>` for every class, and `notes`, a tuple of what was assumed.
+
+        Raises:
+            MernasError: If the model cannot serve a source, with why and what would.
+        """
+        import pandas as pd
+
+        clips, notes = clips_of(self.bundle, sources, onset, apex)
+        probabilities = self.probabilities(clips)
+        table = pd.DataFrame(
+            {
+                "source": [clip.key for clip in clips],
+                "prediction": [self.classes[number] for number in probabilities.argmax(axis=1)],
+                "confident": probabilities.max(axis=1, initial=0.0) >= self.bundle.threshold,
+            }
+        )
+        for number, name in enumerate(self.classes):
+            table[f"p_{name}"] = probabilities[:, number]
+        table["notes"] = pd.Series([tuple(said) for said in notes], dtype=object)
+        return table
+
+
+def load_model(folder: str | Path) -> Model:
+    """Return the model of a bundle; nothing that is read can run code.
+
+    Args:
+        folder: What `mernas export` wrote, or a copy of it.
+
+    Raises:
+        DataError: If it is no bundle, not as it was written, newer than this mernas, or made of components that this
+            installation lacks or has in another version.
+    """
+    bundle = read_bundle(folder)
+    path = Path(folder).expanduser() / WEIGHTS
+    content = path.read_bytes()
+    if seal(content) != bundle.files[WEIGHTS]:
+        raise DataError(Problem(f"model {folder}, {WEIGHTS}", "changed while it was read", "", REWRITTEN))
+    return Model(bundle, restore_network(bundle.genotype, len(bundle.classes), content, f"model {folder}, {WEIGHTS}"))
+
+
+def network_bytes(network: nn.Module) -> bytes:
+    """Return the weights and buffers of a network as the content of a safetensors file; equal weights, equal bytes.
+
+    Example:
+        >>> safetensors.torch.load(network_bytes(nn.BatchNorm2d(2)))["running_var"]
+        tensor([1., 1.])
+    """
+    tensors = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in network.state_dict().items()}
+    return safetensors.torch.save(tensors, FORMAT_NOTE)
+
+
+def restore_network(genotype: Genotype, classes: int, content: bytes, subject: str) -> Network:
+    """Return a network with the weights of a safetensors file, in eval mode and without gradients.
+
+    Args:
+        genotype: The pipeline.
+        classes: How many classes are told apart.
+        content: The file.
+        subject: What messages call it.
+
+    Raises:
+        DataError: If the file is no safetensors file, or its tensors are not those of the network.
+    """
+    try:
+        tensors = safetensors.torch.load(content)
+    except (safetensors.SafetensorError, ValueError, KeyError) as error:
+        raise DataError(Problem(subject, "is no safetensors file", str(error), REWRITTEN)) from None
+    try:
+        with torch.device("meta"):  # without memory, so that a foreign file is refused before anything is allocated
+            expected = build_network(genotype, classes).state_dict()
+    except (TypeError, ValueError, KeyError, IndexError, RuntimeError, ArithmeticError) as error:
+        if isinstance(error, MernasError):
+            raise
+        rule, found = "its pipeline cannot be built", f"{type(error).__name__}: {error}"
+        raise DataError(Problem(subject, rule, found, REWRITTEN)) from None
+    problems: list[Problem | str] = []
+    for name in sorted({*expected, *tensors}):
+        wanted, found = _described(expected.get(name)), _described(tensors.get(name))
+        if wanted != found:
+            problems.append(Problem(f"{subject}, tensor {name}", f"must be {wanted}", found, REWRITTEN))
+    raise_all(DataError, problems)
+    with torch.random.fork_rng(devices=[]):  # building draws weights, which are replaced
+        network = build_network(genotype, classes)
+    network.load_state_dict(tensors)
+    return network.eval().requires_grad_(False)
+
+
+def prepare_now(clips: Sequence[Clip], recipe: Recipe) -> NDArray[np.float32]:
+    """Return the maps (n, C, H, W) of some clips without any cache.
+
+    Raises:
+        DataError: If a clip lacks what the recipe needs, or its map is not finite; all such clips at once.
+    """
+    component: Input = instantiate(recipe.input)
+    steps: list[Preprocessing] = [instantiate(leaf) for leaf in recipe.preprocessing]
+    maps = np.empty((len(clips), *component.shape), dtype=np.float32)
+    problems: list[Problem | str] = []
+    for place, whole in enumerate(clips):
+        clip = whole
+        try:
+            for step in steps:
+                clip = step.apply(clip)
+            made = component.prepare(clip)
+        except (ValueError, OSError, IndexError, cv2.error) as error:
+            problems.append(Problem(clip.key, f"cannot be prepared by {recipe.title}", str(error), "check the clip"))
+            continue
+        if made.shape != component.shape or not np.isfinite(made).all():
+            rule = f"must give finite maps of shape {component.shape}"
+            problems.append(Problem(f"{recipe.title} of {clip.key}", rule, str(made.shape)))
+            continue
+        maps[place] = made
+    raise_all(DataError, problems)
+    return maps
+
+
+def _described(tensor: Tensor | None) -> str:
+    return "absent" if tensor is None else f"{str(tensor.dtype).removeprefix('torch.')} {tuple(tensor.shape)}"
+
+
+def _check_maps(maps: Sequence[Tensor], bundle: Bundle) -> None:
+    shapes = [component.shape for component in bundle.inputs]
+    problems: list[Problem | str] = []
+    if len(maps) != len(shapes):
+        problems.append(Problem("maps", f"must be of {len(shapes)} streams", str(len(maps))))
+    for number, (stream, shape) in enumerate(zip(maps, shapes, strict=False)):
+        if tuple(stream.shape[1:]) != shape or len(stream) != len(maps[0]):
+            rule = f"must be (n, {', '.join(map(str, shape))}), with one n for all streams"
+            problems.append(Problem(f"maps of stream {number}", rule, str(tuple(stream.shape))))
+    raise_all(DataError, problems)

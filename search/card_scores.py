@@ -1,0 +1,131 @@
+"""Scores of parts of the people: per dataset and, where the annotations allow, per group such as sex or ethnicity.
+
+They are those of the pooled outer predictions of a rule, as its estimate is, never those of the model that is shipped.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from statistics import mean
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from mernas.components.datasets.clip import Dataset
+from mernas.evaluation.bootstrap import draw_resamples, interval
+from mernas.evaluation.metrics import score
+from mernas.search.choosing import Row, repeated_predictions
+from mernas.search.plan import Plan
+from mernas.search.record import Record
+
+GROUPINGS = ("sex", "gender", "ethnicity", "race", "age", "age group")
+"""Columns of the annotations that say to which group of people somebody belongs, in lower case."""
+
+FEW = 10
+"""A part of fewer subjects is flagged: its figures say little."""
+
+UNKNOWN = "not stated"
+
+
+@dataclass(frozen=True)
+class PartScore:
+    """The scores of some of the clips.
+
+    Attributes:
+        part: Name of the part, e.g. "female".
+        clips, subjects: How many.
+        uf1: Macro F1.
+        low, high: Its 95% interval over the subjects of the part; NaN where it has fewer than two or lacks a class.
+        uar: Macro recall.
+        accuracy: Share of clips predicted right.
+        f1: F1 of each class.
+        absent: Numbers of the classes of which the part has no clip; their F1 can only be 0.
+    """
+
+    part: str
+    clips: int
+    subjects: int
+    uf1: float
+    low: float
+    high: float
+    uar: float
+    accuracy: float
+    f1: tuple[float, ...]
+    absent: tuple[int, ...]
+
+    @property
+    def few(self) -> bool:
+        """Whether there are too few subjects for the figures to say much."""
+        return self.subjects < FEW
+
+
+def part_scores(plan: Plan, record: Record, row: Row, parts: Sequence[str]) -> tuple[PartScore, ...]:
+    """Return the scores of every part of the clips, by name of the part; means over repetitions.
+
+    Args:
+        plan: The plan.
+        record: The record.
+        row: The rule or budget.
+        parts: The part that each clip belongs to, in the order of the dataset's clips.
+    """
+    names = np.array(parts, dtype=object)[plan.book.clips]
+    predictions = repeated_predictions(plan, record, row)
+    return tuple(_scored(plan, str(name), names == name, predictions) for name in sorted(set(parts)))
+
+
+def groupings(dataset: Dataset) -> dict[str, list[str]]:
+    """Return, for every column of the annotations that groups people, the group of each clip.
+
+    Ages are put into decades. Columns in which everyone is alike say nothing and are left out.
+
+    Example:
+        >>> from mernas.components.datasets.synthetic import Synthetic
+        >>> groupings(Synthetic(subjects=2, clips=2).load())
+        {}
+    """
+    found: dict[str, list[str]] = {}
+    for column in dataset.annotations.columns:
+        name = str(column).replace("_", " ").strip().lower()
+        if name in GROUPINGS:
+            values = _groups(dataset.annotations[column])
+            if len(set(values)) > 1:
+                found[name] = values
+    return found
+
+
+def _groups(column: pd.Series[str]) -> list[str]:
+    numbers = pd.to_numeric(column, errors="coerce")
+    if numbers.notna().any() and bool((numbers.notna() == column.notna()).all()) and numbers.max() > FEW:
+        return [
+            UNKNOWN if math.isnan(age) else f"{int(age // 10) * 10} to {int(age // 10) * 10 + 9}" for age in numbers
+        ]
+    return [str(value).strip() or UNKNOWN if pd.notna(value) else UNKNOWN for value in column]
+
+
+def _scored(plan: Plan, part: str, inside: NDArray[np.bool_], predictions: NDArray[np.int64]) -> PartScore:
+    classes = len(plan.dataset.classes)
+    rows = np.flatnonzero(inside)
+    labels, own = plan.book.labels[rows], predictions[:, rows]
+    subjects = [plan.book.subjects[row] for row in rows]
+    datasets = [plan.book.datasets[row] for row in rows]
+    scores = [score(labels, one, classes) for one in own]
+    absent = tuple(number for number in range(classes) if number not in labels)
+    low = high = math.nan
+    if len(set(subjects)) > 1 and not absent:
+        drawn = draw_resamples(subjects, datasets, labels, classes, plan.settings.seed)
+        low, high = interval("uf1", labels, own, subjects, drawn)
+    return PartScore(
+        part=part,
+        clips=len(rows),
+        subjects=len(set(subjects)),
+        uf1=mean(one.uf1 for one in scores),
+        low=low,
+        high=high,
+        uar=mean(one.uar for one in scores),
+        accuracy=mean(one.accuracy for one in scores),
+        f1=tuple(mean(one.f1[number] for one in scores) for number in range(classes)),
+        absent=absent,
+    )

@@ -1,0 +1,180 @@
+"""The audit and the calibration of a run: made again by hand from its ledger, and blind to whom they are judged on."""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+from collections.abc import Callable
+from contextlib import closing
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from sklearn.metrics import f1_score
+
+from mernas.components.datasets.clip import Dataset
+from mernas.evaluation.audit import audit_epochs
+from mernas.evaluation.calibration import fit_temperature
+from mernas.search.audit import make_audit
+from mernas.search.calibrating import COVERAGES, calibrate
+from mernas.search.evaluate import run_evaluation
+from mernas.search.finished import FinishedRun, open_run
+from mernas.search.plan import FINAL
+from mernas.search.record import Record
+from mernas.search.run import SearchResult, run_search
+from mernas.search.verify import verify_run
+from mernas.space.errors import PlanError
+from mernas.space.genotype import parse_genotype
+
+
+@pytest.fixture(scope="module")
+def run(finished: SearchResult) -> FinishedRun:
+    return open_run(finished.folder)
+
+
+def jobs_of(folder: Path) -> list[dict[str, Any]]:
+    """Every job as the file has it."""
+    with closing(sqlite3.connect(f"file:{folder / 'ledger.sqlite'}?mode=ro", uri=True)) as database:
+        database.row_factory = sqlite3.Row
+        return [dict(row) for row in database.execute("SELECT * FROM jobs")]
+
+
+def macro_f1(labels: np.ndarray, predictions: np.ndarray) -> float:
+    return float(f1_score(labels, predictions, labels=[0, 1, 2], average="macro", zero_division=0))
+
+
+def test_a_run_read_from_its_directory_has_the_tables_that_it_wrote(finished: SearchResult, run: FinishedRun) -> None:
+    for name, table in run.tables.files().items():
+        assert table.to_csv(index=False, lineterminator="\n") == (finished.folder / name).read_text()
+
+
+def test_a_directory_that_is_no_finished_run_is_refused_by_name(finished: SearchResult, tmp_path: Path) -> None:
+    for name in ("plan.yaml", "ledger.sqlite"):
+        (tmp_path / name).write_bytes((finished.folder / name).read_bytes())
+    with pytest.raises(PlanError, match="not finished"):
+        open_run(tmp_path)
+
+
+def test_the_best_epoch_of_every_subject_is_that_of_a_loop_over_the_ledger(run: FinishedRun) -> None:
+    row = next(row for row in run.chosen.rules if row.rule == "best")
+    jobs = {(job["genotype"], job["left_out"]): job for job in jobs_of(run.folder)}
+    labels = run.plan.book.labels
+    picked, last = np.full(len(labels), -1), np.full(len(labels), -1)
+    for group, subjects in enumerate(run.plan.partition.groups):
+        for subject in subjects:
+            job = jobs[row.choices[str(group)].genotype, json.dumps([subject])]
+            rows = np.frombuffer(job["rows"], dtype="<i8")
+            epochs = np.frombuffer(job["epochs"], dtype="i1").reshape(-1, len(rows))
+            right = [int((epoch == labels[rows]).sum()) for epoch in epochs]
+            picked[rows] = epochs[right.index(max(right))]
+            last[rows] = epochs[-1]
+    found = next(one for one in make_audit(run).rows if one.row == "best")
+    assert found.epoch_per_subject == pytest.approx(macro_f1(labels, picked))
+    assert found.nested == pytest.approx(macro_f1(labels, last))
+    assert found.inner == row.choices[FINAL].uf1
+    assert (labels == picked).mean() >= (labels == last).mean()
+
+
+def test_classical_rows_have_no_epochs_to_pick(run: FinishedRun) -> None:
+    found = {one.row: one for one in make_audit(run).rows}
+    assert found["majority"].epoch_per_subject is None
+    assert found["majority"].common_epoch is None
+    assert [one.row for one in make_audit(run).rows] == [row.title for row in (*run.rows, *run.baselines)]
+
+
+def test_the_full_audit_is_loso_of_every_candidate_and_changes_no_result(
+    toy: Callable[..., Dataset], toy_space: Path, small: dict[str, Any], tmp_path: Path
+) -> None:
+    small = {**small, "trials": 2, "batch": 2}
+    plain = run_search(toy(), space=toy_space, out=tmp_path / "run", cache=tmp_path / "cache", **small)
+    before = {path.name: path.read_bytes() for path in plain.folder.glob("*.csv")}
+    assert make_audit(open_run(plain.folder)).full is None
+    run_search(toy(), space=toy_space, out=tmp_path / "run", cache=tmp_path / "cache", audit="full", **small)
+    after = {path.name: path.read_bytes() for path in plain.folder.glob("*.csv")}
+    assert after == before
+    run = open_run(plain.folder)
+    full = make_audit(run).full
+    assert full is not None
+    assert full.candidates == 2
+    by_hand = []
+    for draw in run.record.proposals(FINAL):
+        loso = run_evaluation(run.genotype(draw.genotype or ""), toy(), seed=small["seed"], cache=tmp_path / "cache")
+        by_hand.append(loso.scores.uf1)
+    assert full.best == pytest.approx(max(by_hand))
+    assert verify_run(plain.folder).holds
+    stated = json.loads((plain.folder / "audit.json").read_text())
+    assert stated["loso_of_all_candidates_not_a_result"]["best"] == full.best
+
+
+def test_an_evaluation_tells_what_its_epochs_would_make_of_it(toy: Callable[..., Dataset], tmp_path: Path) -> None:
+    text = """
+    streams: [{input: {optical_flow: {estimator: given, size: 14}}, backbone: [{convolution: {width: 3}}]}]
+    tasks: [emotion]
+    training: {scratch: {epochs: 3}}
+    loss: cross_entropy
+    """
+    audit = run_evaluation(parse_genotype(text), toy(signal=0.5), cache=tmp_path).audit
+    assert audit is not None
+    assert audit.epochs == 3
+    assert max(audit.common, audit.per_subject) >= audit.fixed
+    alone = run_evaluation(parse_genotype(text), toy(signal=0.5), cache=tmp_path)
+    assert audit.fixed == alone.scores.uf1
+
+
+def test_ties_go_to_the_earliest_epoch_and_every_subject_picks_for_itself() -> None:
+    labels = np.array([0, 1, 2, 2])
+    epochs = np.array([[0, 0, 2, 0], [1, 1, 0, 0], [0, 1, 1, 2]])
+    audit = audit_epochs(labels, epochs, ["a", "a", "b", "b"], classes=3)
+    assert audit.best_per_subject.tolist() == [0, 1, 2, 0]
+    assert audit.fixed == pytest.approx(macro_f1(labels, epochs[2]))
+
+
+def test_a_studys_temperature_is_fitted_to_its_own_inner_predictions_and_nothing_else(run: FinishedRun) -> None:
+    row = next(row for row in run.chosen.rules if row.rule == "best")
+    told = calibrate(run.plan, run.record, row)
+    assert told is not None
+    jobs = {(job["genotype"], job["left_out"]): job for job in jobs_of(run.folder)}
+    groups, labels = run.plan.partition.groups, run.plan.book.labels
+    for study, choice in row.choices.items():
+        probabilities, truth = [], []
+        for other, group in enumerate(groups):
+            if str(other) == study:
+                continue
+            sealed = () if study == FINAL else groups[int(study)]
+            job = jobs[choice.genotype, json.dumps(sorted((*sealed, *group)))]
+            rows = np.frombuffer(job["rows"], dtype="<i8")
+            inside = np.isin(rows, run.plan.book.rows_of(group))
+            probabilities.append(np.frombuffer(job["probabilities"], dtype="<f8").reshape(len(rows), 3)[inside])
+            truth.append(labels[rows[inside]])
+        fitted = fit_temperature(np.concatenate(probabilities), np.concatenate(truth))
+        assert told.temperatures[study] == pytest.approx(fitted, rel=1e-4)
+
+
+def test_labels_of_a_sealed_group_reach_neither_its_temperature_nor_its_threshold(run: FinishedRun) -> None:
+    row = next(row for row in run.chosen.rules if row.rule == "best")
+    honest = calibrate(run.plan, run.record, row)
+    rows = run.plan.book.rows_of(run.plan.partition.groups[0])
+    labels = run.plan.book.labels.copy()
+    labels[rows] = (labels[rows] + 1) % 3
+    spoilt_plan = replace(run.plan, book=replace(run.plan.book, labels=labels))
+    spoilt = calibrate(spoilt_plan, Record(spoilt_plan, run.record.ledger), row)
+    assert honest is not None
+    assert spoilt is not None
+    assert spoilt.temperatures["0"] == honest.temperatures["0"]
+    assert spoilt.temperatures["1"] != honest.temperatures["1"]
+    for one, other in zip(honest.abstention, spoilt.abstention, strict=True):
+        assert one.thresholds["0"] == other.thresholds["0"]
+    assert spoilt.error_before != honest.error_before
+
+
+def test_abstention_reports_the_share_that_was_really_answered(run: FinishedRun) -> None:
+    for row in (*run.rows, *run.baselines):
+        told = calibrate(run.plan, run.record, row)
+        assert told is not None
+        assert [one.target for one in told.abstention] == list(COVERAGES)
+        shares = [one.coverage for one in told.abstention]
+        assert shares == sorted(shares, reverse=True)
+        assert all(0 <= share <= 1 for share in shares)
+        assert sum(told.before.counts) == len(run.plan.dataset) - told.failed

@@ -1,0 +1,353 @@
+"""Export: a small search, a folder, a fresh process, and the same probabilities; and all that must be refused."""
+
+from __future__ import annotations
+
+import importlib.util
+import re
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from ruamel.yaml import YAML
+from sklearn.metrics import f1_score, recall_score
+
+from mernas.components.datasets.clip import Dataset
+from mernas.evaluation.bundle import read_bundle
+from mernas.evaluation.custody import number_rows
+from mernas.evaluation.fitting import fit_and_predict
+from mernas.evaluation.footprint import FreshProcess
+from mernas.evaluation.jobs import make_job
+from mernas.evaluation.model import load_model, network_bytes
+from mernas.search import export
+from mernas.search.calibrating import calibrate
+from mernas.search.card_scores import groupings, part_scores
+from mernas.search.executor import Interrupted
+from mernas.search.export import Exported, export_model, find_row, train_on_everyone
+from mernas.search.features import FeatureShelf
+from mernas.search.finished import FinishedRun, open_run
+from mernas.search.printing import print_export
+from mernas.search.reporter import Silent
+from mernas.search.run import SearchResult
+from mernas.space.errors import DataError, PlanError, RunError
+from mernas.space.genotype import parse_genotype
+
+
+@pytest.fixture(scope="module")
+def run(finished: SearchResult) -> FinishedRun:
+    return open_run(finished.folder)
+
+
+@pytest.fixture(scope="module")
+def data(toy: Callable[..., Dataset]) -> Dataset:
+    """The data of the run, with annotations that its search did not need."""
+    plain = toy()
+    subjects = [clip.subject for clip in plain]
+    sexes = ["female" if int(subject[-2:]) < 4 else "male" for subject in subjects]
+    ages = [21 + 9 * (int(subject[-2:]) % 3) for subject in subjects]
+    return replace(plain, annotations=plain.annotations.assign(sex=sexes, age=ages, camera="one"))
+
+
+@pytest.fixture(scope="module")
+def exported(run: FinishedRun, data: Dataset, tmp_path_factory: pytest.TempPathFactory) -> Exported:
+    folder = tmp_path_factory.mktemp("export")
+    return export_model(run, "best", folder / "model", data, cache=folder / "cache", repetitions=3)
+
+
+@pytest.fixture
+def quick(monkeypatch: pytest.MonkeyPatch, exported: Exported) -> Callable[[float], None]:
+    """Exports without processes of their own, whose probabilities differ from this one's by `off`."""
+
+    def set_up(off: float = 0.0) -> None:
+        def predict(folder: Path, maps: list) -> FreshProcess:  # type: ignore[type-arg]  # not looked at
+            return FreshProcess(load_model(folder).probabilities_of(maps) + off, None)
+
+        monkeypatch.setattr(export, "predict_in_fresh_process", predict)
+        monkeypatch.setattr(export, "measure", lambda *_: exported.footprint)
+
+    set_up()
+    return set_up
+
+
+def card(exported: Exported) -> str:
+    return (exported.folder / "README.md").read_text(encoding="utf-8")
+
+
+def words(text: str) -> str:
+    return " ".join(text.split())
+
+
+def test_a_fresh_process_gives_the_probabilities_of_this_one(exported: Exported) -> None:
+    assert exported.difference <= 1e-5
+    present = {path.name for path in exported.folder.iterdir()}
+    made = {"README.md", "bundle.json", "environment.txt", "genotype.yaml", "model.safetensors", "model.pt2"}
+    assert made <= present <= {*made, "model.onnx"}
+    assert [path.name for path in exported.folder.parent.iterdir() if path.name.startswith(".")] == []
+
+
+def test_the_model_is_the_rules_final_choice_trained_as_a_job_that_leaves_out_nobody(
+    exported: Exported, run: FinishedRun, data: Dataset, tmp_path: Path
+) -> None:
+    final = run.tables.choices.query("rule == 'best' and group == 'final'").iloc[0]
+    model = load_model(exported.folder)
+    assert model.bundle.genotype.hash == final["genotype"]
+    assert model.bundle.parameters == final["params"] == exported.footprint.parameters
+    book = number_rows(data, run.plan.settings.seed)
+    key, job = make_job(model.bundle.genotype, (), book, 3, run.plan.settings.seed)
+    assert key.left_out == ()
+    everyone = replace(job, predict_rows=np.arange(len(data)))
+    store = FeatureShelf(data, book, tmp_path, Silent()).store([model.bundle.genotype])
+    probabilities, _ = fit_and_predict(everyone, store)
+    clips = [data.clips[place] for place in book.clips]
+    assert np.abs(model.raw_probabilities(clips) - probabilities).max() < 1e-6
+
+
+def test_exporting_twice_gives_the_same_weights(
+    exported: Exported, run: FinishedRun, data: Dataset, tmp_path: Path
+) -> None:
+    again = train_on_everyone(run.plan, exported.bundle.genotype, data, tmp_path)
+    assert network_bytes(again) == (exported.folder / "model.safetensors").read_bytes()
+
+
+def test_the_manifest_says_what_the_tables_and_the_calibration_say(
+    exported: Exported, run: FinishedRun, data: Dataset
+) -> None:
+    bundle = read_bundle(exported.folder)
+    rules = pd.read_csv(run.folder / "rules.csv").set_index("rule").loc["best"]
+    assert bundle.estimate.uf1 == pytest.approx(rules["nested_uf1"])
+    assert (bundle.estimate.low, bundle.estimate.high) == (rules["ci_low"], rules["ci_high"])
+    assert (bundle.rule, bundle.plan, bundle.seed) == ("best", run.plan.hash, run.plan.settings.seed)
+    assert (bundle.data.content, bundle.data.labels) == (data.fingerprint, data.label_fingerprint)
+    assert bundle.facts == {"given flow", "given strain"}
+    assert bundle.frames is None
+    found = calibrate(run.plan, run.record, find_row(run, export.parse_rule("best")))
+    assert found is not None
+    shipped = next(one for one in found.abstention if one.target == 0.8)
+    assert (bundle.temperature, bundle.threshold) == (found.temperatures["final"], shipped.thresholds["final"])
+    assert bundle.coverage == 0.8
+
+
+def test_nothing_in_the_folder_tells_whose_machine_it_was(exported: Exported) -> None:
+    for path in exported.folder.iterdir():
+        assert str(exported.folder.parent).encode() not in path.read_bytes(), path.name
+        assert not re.search(rb"(?<![\w.~-])/(?:work|home|root|Users)/", path.read_bytes()), path.name
+
+
+def test_every_rule_of_the_plan_can_be_picked_and_finds_the_front_s_choice(run: FinishedRun) -> None:
+    front = run.tables.choices
+    for rule, budget in (("<=300", "300"), ("<=3k", "3000")):
+        expected = front[(front["budget"] == budget) & (front["group"] == "final")]
+        if len(expected):
+            assert find_row(run, export.parse_rule(rule)).final.genotype == expected.iloc[0]["genotype"]
+    assert find_row(run, export.parse_rule("knee")).rule == "knee"
+
+
+def test_a_rule_that_is_not_in_the_plan_has_no_estimate_and_the_command_that_makes_one_is_named(
+    run: FinishedRun, data: Dataset, tmp_path: Path
+) -> None:
+    with pytest.raises(PlanError) as caught:
+        export_model(run, "<=5k", tmp_path / "model", data)
+    message = str(caught.value)
+    assert 'rule "<=5k": is not in the plan of this run (which has best, knee, <=300, <=3k)' in message
+    assert "no estimate" in message
+    command = message.partition("mernas search")[2]
+    assert "--budgets 300,3k,5k --max-params 5k --trials 5 --batch 3" in command
+    assert f"--partition {run.folder / 'plan.yaml'}" in command
+    assert "--seed 3" in command
+    with pytest.raises(PlanError, match='Did you mean "knee"'):
+        export_model(run, "kneee", tmp_path / "model", data)
+
+
+def test_a_rule_without_a_candidate_in_some_study_is_refused(run: FinishedRun, tmp_path: Path, data: Dataset) -> None:
+    emptied = replace(run, chosen=replace(run.chosen, single=(), empty=(300, 3000)))
+    with pytest.raises(PlanError, match="has no candidate in some study"):
+        export_model(emptied, "<=300", tmp_path / "model", data)
+
+
+def test_other_data_are_refused_with_everything_that_differs(
+    run: FinishedRun, toy: Callable[..., Dataset], tmp_path: Path
+) -> None:
+    with pytest.raises(DataError, match="the clips must be those of the run"):
+        export_model(run, "best", tmp_path / "model", toy(seed=1))
+    plain = toy()
+    swapped = plain.annotations.assign(emotion=plain.annotations["emotion"].iloc[::-1].to_numpy())
+    with pytest.raises(DataError, match="the labels must be those of the run") as caught:
+        export_model(run, "best", tmp_path / "model", replace(plain, annotations=swapped))
+    assert len(caught.value.problems) == 1
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_run_directory_alone_has_no_clips_to_train_on(run: FinishedRun, tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=r"are needed to train .* --data toy="):
+        export_model(run, "best", tmp_path / "model")
+
+
+def test_a_run_of_another_engine_is_refused(run: FinishedRun, data: Dataset) -> None:
+    older = replace(run.plan, description={**run.plan.description, "engine": 0})
+    with pytest.raises(PlanError, match="was made with engine 0"):
+        train_on_everyone(older, run.genotype(run.chosen.rules[0].final.genotype), data)
+
+
+def test_what_lies_in_the_place_is_never_lost(
+    exported: Exported, run: FinishedRun, data: Dataset, tmp_path: Path, quick: object
+) -> None:
+    place = tmp_path / "model"
+    place.write_text("mine")
+    with pytest.raises(DataError, match="must be a folder, found a file"):
+        export_model(run, "best", place, data)
+    place.unlink()
+    place.mkdir()
+    (place / "thesis.tex").write_text("mine")
+    with pytest.raises(DataError, match=r"must be empty, or hold a model .* found thesis\.tex"):
+        export_model(run, "best", place, data)
+    (place / "thesis.tex").unlink()
+    export_model(run, "best", place, data, programs=())  # an empty folder is taken
+    first = (place / "model.safetensors").read_bytes()
+    made = export_model(run, "best", place, data, programs=())  # and so is a model of the same pipeline
+    assert (place / "model.safetensors").read_bytes() == first
+    assert read_bundle(place).files == made.bundle.files
+    (place / "notes.txt").write_text("mine")
+    with pytest.raises(DataError, match=r"found notes\.txt"):
+        export_model(run, "best", place, data, programs=())
+    (place / "notes.txt").unlink()
+    (place / "README.md").write_text("my own words")
+    with pytest.raises(DataError, match="that somebody has edited"):
+        export_model(run, "best", place, data, programs=())
+    assert (place / "README.md").read_text() == "my own words"
+    assert [path.name for path in tmp_path.iterdir()] == ["model"]
+
+
+def test_a_folder_is_written_whole_or_not_at_all(
+    run: FinishedRun, data: Dataset, tmp_path: Path, quick: Callable[[float], None]
+) -> None:
+    quick(2e-5)
+    with pytest.raises(RunError, match="a fresh process: must give the probabilities of this one to 1e-05"):
+        export_model(run, "best", tmp_path / "model", data, programs=())
+    assert list(tmp_path.iterdir()) == []
+    quick(0.0)
+    answers = iter([False] * 2)  # after the training and the programs; asked for the third time, the user stops
+    with pytest.raises(Interrupted):
+        export_model(run, "best", tmp_path / "model", data, programs=(), stopping=lambda: next(answers, True))
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_onnx_that_cannot_be_had_is_told_in_the_card_the_manifest_and_to_the_user(
+    run: FinishedRun,
+    data: Dataset,
+    tmp_path: Path,
+    quick: object,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    known = importlib.util.find_spec
+    monkeypatch.setattr(
+        importlib.util, "find_spec", lambda name, *rest: None if name == "onnxscript" else known(name, *rest)
+    )
+    said: list[str] = []
+    reporter = Silent()
+    monkeypatch.setattr(reporter, "say", said.append)
+    made = export_model(run, "best", tmp_path / "model", data, programs=("model.onnx",), reporter=reporter)
+    reason = "ONNX: unavailable: needs onnxscript"
+    assert not (tmp_path / "model" / "model.onnx").exists()
+    assert reason in words(card(made))
+    assert reason in read_bundle(tmp_path / "model").unavailable["model.onnx"]
+    assert reason in said[0]
+    for as_json in (False, True):
+        print_export(made, as_json)
+        assert reason in capsys.readouterr().out
+
+
+# The card
+
+
+def test_the_card_has_front_matter_for_the_hub_and_no_score_of_this_model(exported: Exported) -> None:
+    _, front, _ = card(exported).split("---\n", 2)
+    plain = YAML(typ="safe").load(front)
+    assert plain["library_name"] == "mernas"
+    assert plain["license"] == "other"
+    assert {"micro-expression-recognition", "pytorch"} <= set(plain["tags"])
+    assert "f1" in plain["metrics"]
+    assert "model-index" not in plain  # there a figure would be this model's own score
+
+
+def test_the_card_gives_the_estimate_as_that_of_the_rule(exported: Exported, run: FinishedRun) -> None:
+    rules = pd.read_csv(run.folder / "rules.csv").set_index("rule").loc["best"]
+    text = words(card(exported))
+    sentence = (
+        f"What this search with the rule `best` attains on new subjects: UF1 {rules['nested_uf1']:.3f}, 95% interval "
+        f"{rules['ci_low']:.3f} to {rules['ci_high']:.3f}; UAR {rules['nested_uar']:.3f}."
+    )
+    assert sentence in text
+    assert "It is not the score of this one model" in text
+    assert f"{rules['inner_uf1']:.3f}" not in text or rules["inner_uf1"] == pytest.approx(rules["nested_uf1"], abs=1e-3)
+
+
+def test_the_card_says_what_the_model_is_not_fit_for_and_where_it_comes_from(exported: Exported, data: Dataset) -> None:
+    text = words(card(exported))
+    for phrase in (
+        "surveillance, lie detection, hiring",
+        data.licence,
+        "mernas predict model",
+        "`model.pt2`",
+        "seed 3",
+    ):
+        assert phrase in text
+    assert "It cannot take a video" in text  # it was trained on given maps
+    assert f"softmax(logits / {exported.bundle.temperature!r})" in text
+
+
+def test_the_pipeline_in_the_card_is_the_pipeline(exported: Exported) -> None:
+    (block,) = re.findall(r"```yaml\n(.*?)```", card(exported), re.DOTALL)
+    assert parse_genotype(block) == exported.bundle.genotype
+    assert parse_genotype((exported.folder / "genotype.yaml").read_text()) == exported.bundle.genotype
+
+
+def test_scores_of_groups_are_those_of_scikit_learn_on_the_published_predictions(
+    exported: Exported, run: FinishedRun, data: Dataset
+) -> None:
+    predictions = pd.read_csv(run.folder / "predictions.csv", keep_default_na=False, dtype={"budget": str})
+    rows = predictions[predictions["rule"] == "best"].set_index("clip")
+    classes = list(data.classes)
+    row = find_row(run, export.parse_rule("best"))
+    grouped = groupings(data)
+    assert set(grouped) == {"sex", "age"}  # everyone has the same camera, and that is no group of people
+    for column, parts in grouped.items():
+        for found in part_scores(run.plan, run.record, row, parts):
+            inside = [clip.key for clip, part in zip(data, parts, strict=True) if part == found.part]
+            truth, said = rows.loc[inside, "label"], rows.loc[inside, "prediction"]
+            expected = f1_score(truth, said, labels=classes, average=None, zero_division=0)
+            assert found.f1 == pytest.approx(tuple(expected)), column
+            assert found.uf1 == pytest.approx(expected.mean())
+            recall = recall_score(truth, said, labels=classes, average="macro", zero_division=0)
+            assert found.uar == pytest.approx(recall)
+            assert found.subjects == rows.loc[inside, "subject"].nunique()
+            assert found.low <= found.high
+            line = next(line for line in card(exported).splitlines() if line.startswith(f"| {found.part} |"))
+            assert f"{found.subjects} \\*" in line  # fewer than ten people
+            assert f" {found.uf1:.3f} |" in line
+
+
+def test_ages_are_put_into_decades_and_gaps_are_told(data: Dataset) -> None:
+    ages = pd.Series([19, 20, 29.5, None, *[40] * (len(data) - 4)], index=data.annotations.index)
+    found = groupings(replace(data, annotations=data.annotations.assign(age=ages, sex="female")))
+    assert found["age"][:5] == ["10 to 19", "20 to 29", "20 to 29", "not stated", "40 to 49"]
+    assert "sex" not in found
+
+
+def test_a_part_that_lacks_a_class_has_no_interval(run: FinishedRun, data: Dataset) -> None:
+    parts = ["without" if emotion != "surprise" else "with" for emotion in data.annotations["emotion"]]
+    row = find_row(run, export.parse_rule("best"))
+    having, lacking = part_scores(run.plan, run.record, row, parts)
+    assert (having.part, having.absent) == ("with", (0, 1))
+    assert (lacking.part, lacking.absent) == ("without", (2,))
+    assert np.isnan([having.low, lacking.low]).all()
+
+
+def test_a_card_without_groups_says_that_nothing_can_be_said(
+    run: FinishedRun, toy: Callable[..., Dataset], tmp_path: Path, quick: object
+) -> None:
+    made = export_model(run, "knee", tmp_path / "model", toy(), programs=())
+    assert "do not tell people apart by sex, ethnicity or age" in words(card(made))
+    assert "`model.onnx`: was not asked for" in card(made)
