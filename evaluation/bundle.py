@@ -6,13 +6,13 @@ nothing that is read can run code. A folder that is foreign, damaged, incomplete
 in one message.
 
 `README.md` is the one file that may be edited, because a hub's website invites to it; `Bundle.edited` says so.
+`.gitattributes` keeps Git from changing line ends, and is not sealed, because hubs keep rules of their own in it.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
-import math
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
@@ -22,6 +22,7 @@ from typing import Any
 
 import mernas.components  # noqa: F401  # registers every component
 from mernas.components.contracts import Input
+from mernas.evaluation.bundle_fields import field_problems, is_digest, is_whole, shown
 from mernas.evaluation.jobs import ENGINE_VERSION
 from mernas.evaluation.preparation import Recipe, recipe_of
 from mernas.evaluation.whole_file import write_whole
@@ -36,6 +37,12 @@ PIPELINE = "genotype.yaml"
 ENVIRONMENT = "environment.txt"
 PROGRAM = "model.pt2"
 ONNX = "model.onnx"
+ATTRIBUTES = ".gitattributes"
+BYTES_ARE_BYTES = b"# checksums are of bytes: no line ends may change\n* -text\n"
+"""What `.gitattributes` holds."""
+
+LARGEST = 16 << 20
+"""Bytes; a larger manifest is not read. Those that mernas writes have some thousand."""
 
 VERSION = metadata.version("mernas")
 
@@ -210,6 +217,8 @@ def write_bundle(folder: Path, bundle: Bundle, files: Mapping[str, bytes]) -> Bu
     Raises:
         OSError: If a file cannot be written.
     """
+    if not (folder / ATTRIBUTES).exists():
+        write_whole(folder / ATTRIBUTES, lambda file: file.write(BYTES_ARE_BYTES))
     seals = {**bundle.files, **{name: seal(content) for name, content in files.items()}}
     for name, content in files.items():
         write_whole(folder / name, lambda file, content=content: file.write(content))  # type: ignore[misc]  # the default binds the loop's value, and mypy cannot infer its type
@@ -235,18 +244,25 @@ def read_bundle(folder: Path | str) -> Bundle:
 nothing of that name. Check the path.
     """
     folder = Path(folder).expanduser()
+    subject = f"model {folder}"
     plain = _manifest(folder)
     try:
-        seals = {str(name): Seal(str(entry["sha256"]), int(entry["size"])) for name, entry in plain["files"].items()}
-        edited = _check_files(folder, seals)
-        return replace(_parsed(plain, folder), files=seals, folder=folder, edited=edited)
+        seals, problems = _seals(plain.get("files"), subject)
+        edited = _check_files(folder, seals, problems)
+        problems += field_problems(plain, subject, MANIFEST, REWRITTEN)
+        genotype = _genotype(plain, subject, problems)
+        raise_all(DataError, problems)
+        assert genotype is not None  # for the type checker; without one there is a problem  # noqa: S101
+        bundle = replace(_parsed(plain, genotype), files=seals, folder=folder, edited=edited)
+        if json.loads(json.dumps(bundle.to_plain()["streams"])) != plain["streams"]:
+            rule = "its streams must be those of its pipeline"
+            raise DataError(Problem(subject, rule, "", f"install mernas {bundle.mernas}"))
+        return bundle
     except (KeyError, TypeError, ValueError, AttributeError, IndexError, RecursionError) as error:
         if isinstance(error, MernasError):
             raise
         found = f"{type(error).__name__}: {error}"
-        raise DataError(
-            Problem(f"model {folder}", f"{MANIFEST} must be as mernas writes it", found, REWRITTEN)
-        ) from None
+        raise DataError(Problem(subject, f"{MANIFEST} must be as mernas writes it", found, REWRITTEN)) from None
 
 
 def seal(content: bytes) -> Seal:
@@ -271,8 +287,12 @@ def _manifest(folder: Path) -> dict[str, Any]:
         found = "a file" if folder.exists() else "nothing of that name"
         raise DataError(Problem(subject, "must be a folder that `mernas export` wrote", found, "check the path"))
     try:
-        text = (folder / MANIFEST).read_text(encoding="utf-8")
-        plain = json.loads(text, parse_constant=_no_number)
+        with (folder / MANIFEST).open("rb") as file:
+            content = file.read(LARGEST + 1)
+        if len(content) > LARGEST:
+            rule = f"{MANIFEST} must have at most {LARGEST >> 20} MiB"
+            raise DataError(Problem(subject, rule, "more", "give a folder that `mernas export` wrote"))
+        plain = json.loads(content.decode(), parse_constant=_no_number)
     except FileNotFoundError:
         run = (folder / "plan.yaml").exists()
         remedy = f"export a model from it: mernas export {folder} --out DIR" if run else "check the path"
@@ -282,10 +302,12 @@ def _manifest(folder: Path) -> dict[str, Any]:
     except OSError as error:
         reason = error.strerror or str(error)
         raise DataError(Problem(subject, f"{MANIFEST} cannot be read", reason, "check permissions")) from None
-    except (ValueError, RecursionError):  # no JSON, or no UTF-8
+    except (ValueError, RecursionError) as error:  # no JSON, or no UTF-8
+        if isinstance(error, MernasError):
+            raise
         raise DataError(Problem(subject, f"{MANIFEST} is damaged", "no JSON", REWRITTEN)) from None
     number = plain.get("format") if isinstance(plain, dict) else None
-    if not isinstance(number, int) or number < 1 or "genotype" not in plain:
+    if not isinstance(number, int) or not is_whole(number, 1) or "genotype" not in plain:
         rule = f"{MANIFEST} was not written by mernas"
         raise DataError(Problem(subject, rule, "", "give a folder that `mernas export` wrote"))
     if number > BUNDLE_FORMAT:
@@ -306,18 +328,30 @@ def _no_number(name: str) -> None:
     raise ValueError(name)
 
 
-def _check_files(folder: Path, seals: Mapping[str, Seal]) -> tuple[str, ...]:
-    """See that every file is there and as it was written; return those that were edited and may be."""
-    problems: list[Problem | str] = [
-        Problem(f"model {folder}", f"{MANIFEST} must list {name}", "", REWRITTEN)
+def _seals(files: Any, subject: str) -> tuple[dict[str, Seal], list[Problem | str]]:
+    """The seals that a manifest states, and what is wrong with these."""
+    seals: dict[str, Seal] = {}
+    problems: list[Problem | str] = []
+    for name, entry in (files if isinstance(files, dict) else {}).items():
+        if not re.fullmatch(r"[A-Za-z0-9_][A-Za-z0-9._-]*", name):
+            problems.append(Problem(subject, f"{MANIFEST} lists a file outside the folder", repr(name)))
+        elif not isinstance(entry, dict) or not is_digest(entry.get("sha256")) or not is_whole(entry.get("size")):
+            rule = f"{MANIFEST}, files, {name} must be a SHA-256 and a size"
+            problems.append(Problem(subject, rule, shown(entry), REWRITTEN))
+        else:
+            seals[name] = Seal(entry["sha256"], entry["size"])
+    problems += [
+        Problem(subject, f"{MANIFEST} must list {name}", "", REWRITTEN)
         for name in (WEIGHTS, PIPELINE)
-        if name not in seals
+        if not isinstance(files, dict) or name not in files
     ]
+    return seals, problems
+
+
+def _check_files(folder: Path, seals: Mapping[str, Seal], problems: list[Problem | str]) -> tuple[str, ...]:
+    """See that every file is there and as it was written; return those that were edited and may be."""
     edited = []
     for name, expected in seals.items():
-        if not re.fullmatch(r"[A-Za-z0-9_][A-Za-z0-9._-]*", name):
-            problems.append(Problem(f"model {folder}", f"{MANIFEST} lists a file outside the folder", repr(name)))
-            continue
         subject = f"model {folder}, {name}"
         try:
             size = (folder / name).stat().st_size
@@ -332,7 +366,6 @@ def _check_files(folder: Path, seals: Mapping[str, Seal]) -> tuple[str, ...]:
         elif not same:
             found = f"{size} bytes instead of {expected.size}" if size != expected.size else "another checksum"
             problems.append(Problem(subject, "is not the file that was exported", found, REWRITTEN))
-    raise_all(DataError, problems)
     return tuple(edited)
 
 
@@ -341,57 +374,51 @@ def _sha256(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def _parsed(plain: Mapping[str, Any], folder: Path) -> Bundle:
-    subject = f"model {folder}"
+def _genotype(plain: Mapping[str, Any], subject: str, problems: list[Problem | str]) -> Genotype | None:
+    """The pipeline that a manifest states; what is wrong with it is added to the problems."""
+    stated = plain["genotype"]
+    if not isinstance(stated, dict) or "complete" not in stated:
+        problems.append(Problem(subject, f"{MANIFEST}, genotype must be a pipeline", shown(stated), REWRITTEN))
+        return None
     try:
-        genotype = from_complete(plain["genotype"]["complete"])
+        genotype = from_complete(stated["complete"])
     except MernasError as error:  # a component that is unknown here, or of another version
-        remedy = f"install mernas {plain['mernas']} and the packages whose components it names"
-        problems = [
+        remedy = f"install mernas {plain.get('mernas')} and the packages whose components it names"
+        problems += [
             Problem(subject, "needs components as they were", str(problem), remedy) for problem in error.problems
         ]
-        raise DataError(problems) from None
-    if genotype.hash != plain["genotype"]["hash"]:
+        return None
+    if genotype.hash != stated.get("hash"):
         rule = "its pipeline must have the hash that the manifest states"
-        raise DataError(Problem(subject, rule, genotype.hash, f"install mernas {plain['mernas']}"))
-    sizes = plain["frames"]
-    frames = None if sizes is None else FrameSizes(_three(sizes["height"]), _three(sizes["width"]))
-    bundle = Bundle(
+        problems.append(Problem(subject, rule, genotype.hash, f"install mernas {plain.get('mernas')}"))
+    elif not genotype.is_network:
+        problems.append(Problem(subject, "its pipeline must be a network", genotype.root.name, REWRITTEN))
+    return genotype
+
+
+def _parsed(plain: Mapping[str, Any], genotype: Genotype) -> Bundle:
+    """The manifest of plain data in which `field_problems` has found nothing."""
+    sizes, data, estimate = plain["frames"], plain["data"], plain["estimate"]
+    return Bundle(
         genotype=genotype,
-        classes=tuple(str(name) for name in plain["classes"]),
-        facts=frozenset(str(fact) for fact in plain["facts"]),
-        parameters=int(plain["parameters"]),
-        data=TrainingData(**plain["data"]),
-        rule=str(plain["rule"]),
-        estimate=RuleEstimate(**plain["estimate"]),
-        plan=str(plain["plan"]),
-        seed=int(plain["seed"]),
+        classes=tuple(plain["classes"]),
+        facts=frozenset(plain["facts"]),
+        parameters=plain["parameters"],
+        data=TrainingData(**{name: data[name] for name in TrainingData.__dataclass_fields__}),
+        rule=plain["rule"],
+        estimate=RuleEstimate(**{name: estimate[name] for name in RuleEstimate.__dataclass_fields__}),
+        plan=plain["plan"],
+        seed=plain["seed"],
         temperature=float(plain["temperature"]),
         threshold=float(plain["abstention"]["threshold"]),
         coverage=float(plain["abstention"]["coverage"]),
-        frames=frames,
+        frames=None if sizes is None else FrameSizes(_three(sizes["height"]), _three(sizes["width"])),
         unavailable=dict(plain["unavailable"]),
-        mernas=str(plain["mernas"]),
-        engine=int(plain["engine"]),
+        mernas=plain["mernas"],
+        engine=plain["engine"],
     )
-    problems = []
-    if not 0 < bundle.temperature < math.inf:
-        problems.append(Problem(subject, "its temperature must be above 0", str(bundle.temperature), REWRITTEN))
-    if len(set(bundle.classes)) < max(len(bundle.classes), 2):
-        problems.append(Problem(subject, "its classes must be two or more, all different", str(bundle.classes)))
-    if not genotype.is_network:
-        problems.append(Problem(subject, "its pipeline must be a network", genotype.root.name, REWRITTEN))
-    raise_all(DataError, problems)
-    return bundle
 
 
-def _sentence(problem: Problem | str) -> str:
-    """What is wrong with a component, without its own remedy and full stop."""
-    if isinstance(problem, str):
-        return problem.rstrip(".")
-    return f"{problem.subject}: {problem.rule}{f', {problem.found}' if problem.found else ''}"
-
-
-def _three(values: Any) -> tuple[int, int, int]:
+def _three(values: list[int]) -> tuple[int, int, int]:
     smallest, median, largest = values
-    return int(smallest), int(median), int(largest)
+    return smallest, median, largest

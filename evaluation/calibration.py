@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 from scipy.optimize import minimize_scalar
+from scipy.special import logsumexp
 
 from mernas.space.errors import DataError, Problem, raise_all
 
@@ -25,7 +26,10 @@ TEMPERATURES = (0.05, 20.0)
 """No temperature is sought outside: on data that are told apart without an error the best one would be zero."""
 
 FLOOR = 1e-12
-"""A probability of zero that came true counts as this one, so that the loss stays finite."""
+"""A probability of zero that came true counts as this one in the reported loss, so that it stays finite."""
+
+TINY = 1e-300
+"""The same where a temperature is fitted: far below what rounding leaves of any logit."""
 
 
 @dataclass(frozen=True)
@@ -124,15 +128,17 @@ def fit_temperature(probabilities: NDArray[np.float64], labels: NDArray[np.integ
         4.183
     """
     _check(probabilities, labels)
-    # Convex in the inverse temperature, hence with a single minimum in its logarithm too.
-    low, high = (math.log(1 / bound) for bound in reversed(TEMPERATURES))
+    logits = np.log(np.maximum(probabilities, TINY))
+    true = logits[np.arange(len(labels)), labels]
+    # Convex in the inverse temperature; the floor of the reported loss would make it flat where errors are certain.
+    low, high = (1 / bound for bound in reversed(TEMPERATURES))
     found = minimize_scalar(
-        lambda power: negative_log_likelihood(temper(probabilities, math.exp(-power)), labels),
+        lambda power: float((logsumexp(logits * power, axis=1) - true * power).mean()),
         bounds=(low, high),
         method="bounded",
-        options={"xatol": 1e-6},
+        options={"xatol": 1e-9},
     )
-    return float(math.exp(-found.x))
+    return float(1 / found.x)
 
 
 def threshold(confidence: NDArray[np.float64], coverage: float) -> float:

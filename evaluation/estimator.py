@@ -23,11 +23,17 @@ from mernas.components.topologies.network import count_parameters
 from mernas.evaluation.custody import TrainingView
 from mernas.evaluation.fitting import assemble, numeric_state, predict
 from mernas.evaluation.preparation import prepare, recipe_of
-from mernas.space.errors import DataError, Problem, SpaceError, nearest
+from mernas.space.errors import DataError, Problem, SpaceError, nearest, raise_all
 from mernas.space.genotype import Genotype, from_plain, instantiate, parse_genotype
 from mernas.space.presets import load_preset, preset_names
 from mernas.space.registry import REGISTRY
 from mernas.space.yaml_text import is_file, read_yaml
+
+DEVICES = ("cpu", "cuda")
+"""Where a classifier can be trained."""
+
+MOST = 2**64 - 1
+"""The largest seed that PyTorch takes."""
 
 Maps = Sequence[Clip] | Sequence[NDArray[Any]] | ArrayLike
 """What a classifier can be fitted on: clips, maps of one stream or of each, or a table; see `MernasClassifier`."""
@@ -51,8 +57,8 @@ class MernasClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  #
         genotype: A `Genotype`; the name of a preset (`ststnet`) or of a classical classifier (`rbf_svm`); the YAML text
             of a genotype, or the path of a file that holds it. A classifier's name stands for flow and strain as
             baselines see them: given, or Farneback's where the clips have frames.
-        seed: Of everything random in a fit; at least 0.
-        device: `cpu` or `cuda`.
+        seed: Of everything random in a fit; a whole number from 0 to 2**64 - 1.
+        device: `cpu` or `cuda`, which needs a CUDA device and a CUDA build of PyTorch.
         cache: The folder of prepared maps of clips; by default that of mernas.
 
     Attributes:
@@ -91,15 +97,14 @@ class MernasClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  #
 
         Raises:
             SpaceError: If the genotype is none, or cannot be built for these classes; it is a `ValueError`.
-            DataError: If maps do not have the shapes that the pipeline takes, or a clip cannot be prepared; it is a
-                `ValueError`.
+            DataError: If maps do not have the shapes that the pipeline takes, a clip cannot be prepared, or the seed or
+                the device is none that can be had; it is a `ValueError`.
             ValueError: If a value is not finite, or X and y do not match.
             NotFiniteError: If the training diverges.
         """
         if y is None:  # in scikit-learn's words, which its checks look for
             raise ValueError("MernasClassifier requires y to be passed, but the target y is None")
-        if not isinstance(self.seed, (int, np.integer)) or self.seed < 0:
-            raise DataError(Problem("seed", "must be a whole number, at least 0", repr(self.seed)))
+        raise_all(DataError, self._misset())
         genotype = _resolved(self.genotype, X)
         for stale in ("n_features_in_", "feature_names_in_"):  # of an earlier fit on a table
             self.__dict__.pop(stale, None)
@@ -149,6 +154,19 @@ class MernasClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  #
         scores = self.predict_proba(X)
         predicted: NDArray[Any] = self.classes_[scores.argmax(axis=1)]
         return predicted
+
+    def _misset(self) -> list[Problem | str]:
+        """What is wrong with seed and device; as scikit-learn wants it, only a fit asks."""
+        problems: list[Problem | str] = []
+        if not isinstance(self.seed, (int, np.integer)) or not 0 <= self.seed <= MOST:
+            rule, remedy = "must be a whole number, at least 0 and below 2**64", "use a number such as 0"
+            problems.append(Problem("seed", rule, repr(self.seed), remedy))
+        if not isinstance(self.device, str) or self.device not in DEVICES:
+            problems.append(Problem("device", f"must be {' or '.join(DEVICES)}", repr(self.device), "use cpu"))
+        elif self.device == "cuda" and not torch.cuda.is_available():
+            rule, found = "needs a CUDA device and a CUDA build of PyTorch", f"torch {torch.__version__} without one"
+            problems.append(Problem("device cuda", rule, found, "use cpu"))
+        return problems
 
     def _trained(self, genotype: Genotype, view: TrainingView) -> Any:
         if genotype.is_network:

@@ -149,7 +149,11 @@ def predict_in_fresh_process(folder: Path, maps: Sequence[Tensor]) -> FreshProce
         given, found = Path(place, "maps.safetensors"), Path(place, "found.json")
         # Streams may share their maps, and safetensors takes no tensor twice.
         named = {f"{number:04}": stream.contiguous().clone() for number, stream in enumerate(maps)}
-        given.write_bytes(safetensors.torch.save(named))
+        try:
+            given.write_bytes(safetensors.torch.save(named))
+        except OSError as error:
+            rule, remedy = "cannot be given its maps", "free some disk space, or let TMPDIR name another folder"
+            raise RunError(Problem("fresh process", rule, error.strerror or str(error), remedy)) from None
         _run_python("from mernas.evaluation.footprint import answer; answer()", str(folder), str(given), str(found))
         plain = json.loads(found.read_text(encoding="utf-8"))
     return FreshProcess(np.array(plain["probabilities"], dtype=np.float64), plain["memory"])
@@ -228,11 +232,26 @@ def memory_of_torch() -> int | None:
 
 
 def _run_python(code: str, *arguments: str) -> str:
-    """Run code in a fresh interpreter on one thread and return what it printed."""
+    """Run code in a fresh interpreter on one thread and return what it printed.
+
+    It imports nothing from the folder in which the user happens to be (`-P`), and Ctrl-C in the user's terminal reaches
+    this process alone, which decides what becomes of it.
+    """
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
-    command = [sys.executable, "-c", code, *arguments]
+    command = [sys.executable, "-P", "-c", code, *arguments]
+    flags = getattr(subprocess, "CREATE_NEW_PROCESS_GROUP", 0)  # Windows alone has it
     try:
-        done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=PATIENCE, check=False)  # noqa: S603  # our own interpreter and code
+        done = subprocess.run(  # noqa: S603  # our own interpreter and code
+            command,
+            env=environment,
+            capture_output=True,
+            text=True,
+            errors="replace",
+            timeout=PATIENCE,
+            check=False,
+            start_new_session=True,  # Windows ignores that, and has the flags instead
+            creationflags=flags,
+        )
     except subprocess.TimeoutExpired:
         raise RunError(Problem("fresh process", f"must end within {PATIENCE:g} s", "", "try again")) from None
     if done.returncode:

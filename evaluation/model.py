@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import textwrap
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -88,7 +90,8 @@ class Model:
         """Predict videos, folders of frames or, where the model was trained on such, flow images.
 
         Args:
-            sources: Paths; see `mernas.evaluation.serving.clips_of`.
+            sources: Paths, one after the other, in which `~` is the home folder; see
+                `mernas.evaluation.serving.clips_of`.
             onset: Number of the frame in which the movement begins, counted from 0; a default is told in the notes.
             apex: Number of the frame in which it is strongest.
 
@@ -98,11 +101,17 @@ class Model:
 
         Raises:
             MernasError: If the model cannot serve a source, with why and what would.
+            DataError: If something else than paths and whole numbers is given, or a probability is no number.
         """
         import pandas as pd
 
-        clips, notes = clips_of(self.bundle, sources, onset, apex)
+        clips, notes = clips_of(self.bundle, *_checked_request(sources, onset, apex))
         probabilities = self.probabilities(clips)
+        broken = [clip.key for clip, row in zip(clips, probabilities, strict=True) if not np.isfinite(row).all()]
+        if broken:
+            rule, remedy = "must give probabilities that are numbers", "check the clips"
+            found = f"NaN for {', '.join(broken[:3])}"
+            raise DataError(Problem(f"model {self.bundle.folder}", rule, found, remedy))
         table = pd.DataFrame(
             {
                 "source": [clip.key for clip in clips],
@@ -207,6 +216,35 @@ def prepare_now(clips: Sequence[Clip], recipe: Recipe) -> NDArray[np.float32]:
         maps[place] = made
     raise_all(DataError, problems)
     return maps
+
+
+def _checked_request(
+    sources: Sequence[object], onset: object, apex: object
+) -> tuple[list[str | Path], int | None, int | None]:
+    """The arguments of `Model.predict` with the home folder for `~`, if they are of the kinds that it takes."""
+    problems: list[Problem | str] = []
+    paths: list[str | Path] = []
+    for source in sources:
+        if isinstance(source, str):
+            paths.append(os.path.expanduser(source))  # a name like "~1.mp4" is left as it is
+        elif isinstance(source, Path):
+            paths.append(Path(os.path.expanduser(source)))  # as above
+        else:
+            remedy = "give paths one by one; those of a list with a star: predict(*paths)"
+            problems.append(Problem("sources", "must be paths", _kind(source), remedy))
+    numbers: list[int | None] = []
+    for name, given in (("onset", onset), ("apex", apex)):
+        whole = isinstance(given, (int, np.integer)) and not isinstance(given, bool)
+        if given is not None and not whole:
+            rule, remedy = "must be the number of a frame, counted from 0", "give a whole number"
+            problems.append(Problem(name, rule, _kind(given), remedy))
+        numbers.append(int(given) if isinstance(given, (int, np.integer)) else None)
+    raise_all(DataError, problems)
+    return paths, numbers[0], numbers[1]
+
+
+def _kind(value: object) -> str:
+    return f"{type(value).__name__} {textwrap.shorten(repr(value), 60)}"
 
 
 def _described(tensor: Tensor | None) -> str:

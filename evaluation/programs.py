@@ -10,6 +10,7 @@ import importlib
 import importlib.util
 import io
 import logging
+import re
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -26,6 +27,11 @@ BATCHES = (1, 2, 7)
 """Agreement is tried on batches of these sizes, so that a size that was burnt in shows."""
 
 ONNX_NEEDS = ("onnx", "onnxscript", "onnxruntime")
+
+CANNOT_EXPORT = "torch cannot export this network"
+
+FOLDERS = re.compile(r"""(?<![\w.])(?:[A-Za-z]:)?[\\/](?:[^\s'"()\\/:]+[\\/])+""")
+"""The folders of an absolute path: manifest and card quote reasons, and tell nothing of the machine."""
 
 
 @dataclass(frozen=True)
@@ -88,10 +94,16 @@ def torch_program(network: nn.Module, shapes: Sequence[tuple[int, int, int]]) ->
     with _quiet():
         exported = _exported(network, shapes)
         file = io.BytesIO()
-        torch.export.save(exported, file)
-        file.seek(0)
-        loaded = torch.export.load(file).module()
-    run: Callable[[list[Tensor]], Tensor] = lambda maps: loaded(*maps)  # noqa: E731  # one line says it
+        with _reason("torch.export", "torch cannot read what it exported"):
+            torch.export.save(exported, file)
+            file.seek(0)
+            loaded = torch.export.load(file).module()
+
+    def run(maps: list[Tensor]) -> Tensor:
+        with _reason("torch.export", "torch cannot run what it exported"):
+            logits: Tensor = loaded(*maps)
+            return logits
+
     return Program(file.getvalue(), _agreement("model.pt2", run, network, shapes))
 
 
@@ -99,8 +111,8 @@ def onnx_program(network: nn.Module, shapes: Sequence[tuple[int, int, int]]) -> 
     """Return a network as the content of an ONNX file; arguments as for `torch_program`.
 
     Raises:
-        UnavailableError: If the extra `onnx` is not installed, if torch cannot export the network, or if ONNX Runtime
-            computes something else.
+        UnavailableError: If the extra `onnx` is not installed or broken, if torch cannot export the network, or if ONNX
+            Runtime refuses it or computes something else.
     """
     missing = [name for name in ONNX_NEEDS if importlib.util.find_spec(name) is None]
     if missing:
@@ -108,7 +120,7 @@ def onnx_program(network: nn.Module, shapes: Sequence[tuple[int, int, int]]) -> 
         raise UnavailableError(Problem("ONNX", rule, "", 'install mernas[onnx]: pip install "mernas[onnx]"'))
     with _quiet():
         exported = _exported(network, shapes)
-        try:
+        with _reason("ONNX", CANNOT_EXPORT):
             program = torch.onnx.export(
                 exported,
                 _examples(shapes),
@@ -118,22 +130,23 @@ def onnx_program(network: nn.Module, shapes: Sequence[tuple[int, int, int]]) -> 
                 dynamic_shapes=_dynamic(shapes),
                 verbose=False,
             )
-        except Exception as error:  # the exporter wraps whatever an operator raises; the reason is told
-            raise _cannot("ONNX", error) from None
     if program is None:
         raise UnavailableError(Problem("ONNX", "unavailable: torch returned no program"))
-    for node in program.model.graph.all_nodes():
-        node.metadata_props.clear()  # they hold paths of this machine
-    content: bytes = program.model_proto.SerializeToString()
-    # By name, because the extra need not be installed where mernas is checked.
-    runtime: Any = importlib.import_module("onnxruntime")
-    options = runtime.SessionOptions()
-    options.intra_op_num_threads = 1
-    session = runtime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
+    with _reason("ONNX", CANNOT_EXPORT):
+        for node in program.model.graph.all_nodes():
+            node.metadata_props.clear()  # they hold paths of this machine
+        content: bytes = program.model_proto.SerializeToString()
+    with _reason("ONNX", "ONNX Runtime cannot load this network"):
+        # By name, because the extra need not be installed where mernas is checked.
+        runtime: Any = importlib.import_module("onnxruntime")
+        options = runtime.SessionOptions()
+        options.intra_op_num_threads = 1
+        session = runtime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
 
     def run(maps: list[Tensor]) -> Tensor:
-        named = {item.name: stream.numpy() for item, stream in zip(session.get_inputs(), maps, strict=True)}
-        return torch.from_numpy(session.run(["logits"], named)[0])
+        with _reason("ONNX", "ONNX Runtime cannot run this network"):
+            named = {item.name: stream.numpy() for item, stream in zip(session.get_inputs(), maps, strict=True)}
+            return torch.from_numpy(session.run(["logits"], named)[0])
 
     return Program(content, _agreement("ONNX", run, network, shapes))
 
@@ -149,19 +162,24 @@ def _dynamic(shapes: Sequence[tuple[int, int, int]]) -> Any:
 
 def _exported(network: nn.Module, shapes: Sequence[tuple[int, int, int]]) -> torch.export.ExportedProgram:
     module = PositionalNetwork(network).eval()
-    try:
+    with _reason("torch.export", CANNOT_EXPORT):
         exported = torch.export.export(module, _examples(shapes), dynamic_shapes=_dynamic(shapes))
-    except Exception as error:  # torch raises many kinds, all for code that it cannot trace; the reason is told
-        raise _cannot("torch.export", error) from None
     for node in exported.graph.nodes:
         node.meta.pop("stack_trace", None)  # it holds paths of this machine
     exported.example_inputs = None  # zeros, and larger than small networks
     return exported
 
 
-def _cannot(subject: str, error: Exception) -> UnavailableError:
-    text = " ".join(str(error).split())[:200]
-    return UnavailableError(Problem(subject, "unavailable: torch cannot export this network", text))
+@contextmanager
+def _reason(subject: str, rule: str) -> Iterator[None]:
+    """Whatever a library raises is the reason why a file cannot be had, and no reason to lose the model."""
+    try:
+        yield
+    except UnavailableError:
+        raise
+    except Exception as error:  # torch, onnx and ONNX Runtime raise many kinds, and wrap what an operator raises
+        text = FOLDERS.sub("", " ".join(str(error).split()))[:200] or type(error).__name__
+        raise UnavailableError(Problem(subject, f"unavailable: {rule}", text)) from None
 
 
 def _agreement(

@@ -15,7 +15,14 @@ import cv2
 
 from mernas.components.datasets.clip import Clip, content_hash
 from mernas.components.datasets.flow_images import ShippedMap
-from mernas.components.datasets.recording import IMAGE_SUFFIXES, decode_image, images_of, missing, read_recording
+from mernas.components.datasets.recording import (
+    IMAGE_SUFFIXES,
+    decode_image,
+    images_of,
+    missing,
+    printable,
+    read_recording,
+)
 from mernas.space.errors import DataError, Problem, UnavailableError, raise_all
 from mernas.space.genotype import Genotype, Leaf
 from mernas.space.registry import REGISTRY
@@ -141,7 +148,7 @@ def _recorded(
     source: str | Path, bundle: Bundle, needs: frozenset[str], onset: int | None, apex: int | None
 ) -> tuple[Clip, list[str]]:
     """One video or folder of frames."""
-    path, subject = Path(source), f'"{source}"'
+    path, subject = Path(source), f'"{printable(source)}"'
     if missing(source) is None and not path.is_dir() and path.suffix.lower() in IMAGE_SUFFIXES:
         rule = "this model takes videos and folders of frames, and an image is a single frame"
         remedy = "give the video or the folder; a flow image needs a model that was trained on flow images"
@@ -192,7 +199,7 @@ def _tolerated(smallest: int, largest: int) -> tuple[int, int]:
 
 def _shipped(source: str | Path) -> list[tuple[Clip, list[str]]]:
     """One flow image, or all in a folder."""
-    path, subject = Path(source), f'"{source}"'
+    path, subject = Path(source), f'"{printable(source)}"'
     problem = missing(source)
     if problem is not None:
         raise DataError(problem)
@@ -205,7 +212,7 @@ def _shipped(source: str | Path) -> list[tuple[Clip, list[str]]]:
     files = images_of(path)
     others = [file.name for file in files if file.suffix.lower() != ".png"]
     if not files or others:
-        found = ", ".join(others[:3]) if others else "a folder without images"
+        found = printable(", ".join(others[:3])) if others else "a folder without images"
         remedy = "give the folder that holds the images themselves; for videos use a model that was trained on frames"
         raise DataError(Problem(subject, takes, found, remedy))
     made: list[tuple[Clip, list[str]]] = []
@@ -220,6 +227,9 @@ def _shipped(source: str | Path) -> list[tuple[Clip, list[str]]]:
 
 
 def _flow_image(source: str | Path, file: Path) -> tuple[Clip, list[str]]:
+    problem = missing(source)  # one of a folder may have vanished, or have a name that is not UTF-8
+    if problem is not None:
+        raise DataError(problem)
     image = decode_image(file, cv2.IMREAD_UNCHANGED)
     subject = f'"{source}"'
     if image.ndim != 3 or image.shape[2] != 3:

@@ -33,8 +33,9 @@ class Optimism:
         nested: Its nested UF1: the result.
         low, high: The 95% interval of that.
         inner: The final study's choice, chosen and reported on the same folds; not a result.
-        common_epoch: Nested, but every choice of a study with its best single epoch, picked on the test predictions of
-            that study's subjects; not a result. None for classical rows, and where an outer job failed.
+        common_epoch: Nested, but every chosen pipeline with its best single epoch, picked on the test predictions of
+            all subjects that it was tested on; where all studies chose the same one, that is one epoch for everybody.
+            Not a result. None for classical rows, and where an outer job failed.
         epoch_per_subject: Nested, but with the best epoch of every test subject; not a result; None as above.
     """
 
@@ -56,7 +57,8 @@ class FullAudit:
         failed: How many of them lack a prediction, which counts as an error.
         best: UF1 of the best one.
         genotype, params: Which that is.
-        nested: The nested UF1 of the rule `best`, to which it compares.
+        nested: The nested UF1 of the rule `best`, to which it compares; the mean over repetitions, of which the
+            candidates are given the first alone.
     """
 
     candidates: int
@@ -123,20 +125,20 @@ def _optimism(run: FinishedRun, row: Row, line: dict[Any, Any]) -> Optimism:
 
 
 def _best_epochs(run: FinishedRun, row: Row, repetition: int) -> tuple[float, float] | None:
-    """UF1 with the best epoch per study's choice, and per subject; None where epochs were not watched."""
+    """UF1 with the best epoch per chosen pipeline, and per subject; None where epochs were not watched."""
     plan = run.plan
     labels, classes = plan.book.labels, len(plan.dataset.classes)
     common = np.full(len(labels), MISSING, dtype=np.int64)
     single = common.copy()
+    tested: dict[str, list[JobRecord]] = {}
     for study, choice in row.choices.items():
-        if study == FINAL:
-            continue
-        group = plan.partition.groups[int(study)]
-        jobs = [run.record.job(choice.genotype, (subject,), repetition) for subject in group]
-        watched = [job for job in jobs if job is not None and job.epoch_predictions is not None]
-        if len(watched) < len(jobs):
-            return None
-        rows, epochs = _joined(watched)
+        for subject in () if study == FINAL else plan.partition.groups[int(study)]:
+            job = run.record.job(choice.genotype, (subject,), repetition)
+            if job is None or job.epoch_predictions is None:
+                return None
+            tested.setdefault(choice.genotype, []).append(job)
+    for jobs in tested.values():
+        rows, epochs = _joined(jobs)
         subjects = [plan.book.subjects[place] for place in rows]
         found = audit_epochs(labels[rows], epochs, subjects, classes)
         common[rows] = epochs[found.common_epoch - 1]
@@ -155,7 +157,8 @@ def _full(run: FinishedRun) -> FullAudit | None:
     """LOSO of all candidates of the final study, if every one of its jobs is there."""
     plan = run.plan
     labels, classes = plan.book.labels, len(plan.dataset.classes)
-    scores: list[tuple[float, int, str, bool]] = []
+    scores: list[tuple[float, int, str]] = []
+    failed = 0
     for candidate in audited_candidates(plan, run.record):
         predictions = np.full(len(labels), MISSING, dtype=np.int64)
         for subject in plan.partition.subjects:
@@ -164,12 +167,12 @@ def _full(run: FinishedRun) -> FullAudit | None:
                 return None
             if job.probabilities is not None:
                 predictions[job.rows] = job.probabilities.argmax(axis=1)
-        missing = bool((predictions == MISSING).any())
-        scores.append((uf1(labels, predictions, classes), -candidate.parameters, candidate.genotype, missing))
+        failed += bool((predictions == MISSING).any())
+        scores.append((-uf1(labels, predictions, classes), candidate.parameters, candidate.genotype))
     rule = [row for row in run.chosen.rules if row.rule == "best"]
     if not scores or not rule:
         return None
-    top = max(scores)
+    best, parameters, genotype = min(scores)  # ties: fewer parameters, then the smaller hash
     rules = run.tables.rules
     nested = float(rules["nested_uf1"].to_numpy()[list(rules["rule"]).index("best")])
-    return FullAudit(len(scores), sum(one[3] for one in scores), top[0], top[2], -top[1], nested)
+    return FullAudit(len(scores), failed, -best, genotype, parameters, nested)

@@ -43,8 +43,8 @@ class Abstention:
         target: The share of clips that the studies wanted answered.
         thresholds: The confidence from which on a study answers, by study.
         coverage: The share of the outer clips that was answered.
-        accuracy, uf1: Of the answered ones alone; a clip whose outer job failed counts as answered and wrong. NaN if
-            none was answered.
+        accuracy, uf1: Of the answered ones alone; a clip whose outer job failed counts as answered and wrong, and a
+            class of which no clip was answered has an F1 of 0, as in every UF1. NaN if none was answered.
     """
 
     target: float
@@ -81,7 +81,7 @@ class Calibration:
 
 
 def calibrate(plan: Plan, record: Record, row: Row) -> Calibration | None:
-    """Return the calibration of a row, or None if not one of its outer jobs gave predictions.
+    """Return the calibration of a row, or None if a repetition of its outer test has not one prediction.
 
     Args:
         plan: The plan.

@@ -9,6 +9,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from statistics import mean
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -21,13 +22,24 @@ from mernas.search.choosing import Row, repeated_predictions
 from mernas.search.plan import Plan
 from mernas.search.record import Record
 
-GROUPINGS = ("sex", "gender", "ethnicity", "race", "age", "age group")
-"""Columns of the annotations that say to which group of people somebody belongs, in lower case."""
+AGES = ("age", "age years", "age in years")
+"""Columns of the annotations that hold ages in years, in lower case and with blanks."""
+
+OLDEST = 130
+"""Numbers from here on are no ages; some releases write 999 for an age that they do not know."""
+
+GROUPINGS = ("sex", "gender", "ethnicity", "race", "age group", *AGES)
+"""Columns that say to which group of people somebody belongs."""
+
+FEWEST = 2
+"""A group of fewer subjects is not published: its figures would be those of one person."""
 
 FEW = 10
 """A part of fewer subjects is flagged: its figures say little."""
 
 UNKNOWN = "not stated"
+GAPS = ("", "-", "?", "n/a", "na", "nan", "none", "unknown", UNKNOWN)
+"""What stands in a column where nothing is known, in lower case."""
 
 
 @dataclass(frozen=True)
@@ -88,21 +100,45 @@ def groupings(dataset: Dataset) -> dict[str, list[str]]:
     """
     found: dict[str, list[str]] = {}
     for column in dataset.annotations.columns:
-        name = str(column).replace("_", " ").strip().lower()
+        name = " ".join(str(column).replace("_", " ").lower().split())
         if name in GROUPINGS:
-            values = _groups(dataset.annotations[column])
-            if len(set(values)) > 1:
-                found[name] = values
+            values = dataset.annotations[column]
+            groups = _decades(values) if name in AGES else _names(values)
+            if len(set(groups)) > 1:
+                found[name] = groups
     return found
 
 
-def _groups(column: pd.Series[str]) -> list[str]:
-    numbers = pd.to_numeric(column, errors="coerce")
-    if numbers.notna().any() and bool((numbers.notna() == column.notna()).all()) and numbers.max() > FEW:
-        return [
-            UNKNOWN if math.isnan(age) else f"{int(age // 10) * 10} to {int(age // 10) * 10 + 9}" for age in numbers
-        ]
-    return [str(value).strip() or UNKNOWN if pd.notna(value) else UNKNOWN for value in column]
+def published(scores: Sequence[PartScore]) -> tuple[tuple[PartScore, ...], int]:
+    """Return the scores of the groups of a column that may be published, and how many groups are left out.
+
+    A group of one person is left out. Where a single group would remain, the others could be told from it and the
+    scores of everyone, so all are left out.
+    """
+    kept = tuple(one for one in scores if one.subjects >= FEWEST)
+    kept = kept if len(kept) > 1 else ()
+    return kept, len(scores) - len(kept)
+
+
+def _decades(column: pd.Series[Any]) -> list[str]:
+    ages = pd.to_numeric(column, errors="coerce").astype(float)
+    return [f"{int(age // 10) * 10} to {int(age // 10) * 10 + 9}" if 0 <= age < OLDEST else UNKNOWN for age in ages]
+
+
+def _names(column: pd.Series[Any]) -> list[str]:
+    """The values as text; those that differ in case alone are one group, and so are all gaps."""
+    texts = [_text(value) for value in column]
+    spelling: dict[str, str] = {}
+    for text in sorted(texts):
+        spelling.setdefault(text.lower(), text)
+    return [UNKNOWN if text.lower() in GAPS else spelling[text.lower()] for text in texts]
+
+
+def _text(value: Any) -> str:
+    if pd.isna(value):
+        return ""
+    whole = isinstance(value, float) and value.is_integer()  # a gap makes pandas turn codes into floats
+    return str(int(value) if whole else value).strip()
 
 
 def _scored(plan: Plan, part: str, inside: NDArray[np.bool_], predictions: NDArray[np.int64]) -> PartScore:

@@ -23,6 +23,7 @@ from mernas.search.baselines import plain_baseline
 from mernas.search.dispatch import Dispatcher
 from mernas.search.executor import Executor
 from mernas.search.features import FeatureShelf
+from mernas.search.kept_folds import kept, kept_folds
 from mernas.search.reporter import Reporter, Silent
 from mernas.search.run import load_data
 from mernas.search.workers import chosen_executor, require_cuda, working
@@ -107,6 +108,7 @@ def run_evaluation(
     address: str | None = None,
     reporter: Reporter | None = None,
     stopping: Callable[[], bool] = lambda: False,
+    keep: str | Path | None = None,
 ) -> EvaluationResult:
     """Evaluate one pipeline under a plain protocol.
 
@@ -122,6 +124,7 @@ def run_evaluation(
         address: Of a Ray cluster, e.g. `auto`.
         reporter: Who tells the user.
         stopping: Asked between jobs whether to stop.
+        keep: A folder in which finished folds are kept: the same call then goes on where it was stopped.
 
     Raises:
         MernasError: For every mistake of the user.
@@ -151,26 +154,44 @@ def run_evaluation(
     # Counting builds the network without training it: what cannot be built is refused before anything is prepared.
     parameters = count_parameters(genotype, classes) if genotype.is_network else None
     tested = [sorted({dataset.clips[place].subject for place in fold.test}) for fold in folds]
-    jobs = [make_job(genotype, subjects, book, classes, seed, device)[1] for subjects in tested]
-    store = FeatureShelf(dataset, book, cache, reporter, stopping).store([genotype])
+    tasks = [make_job(genotype, subjects, book, classes, seed, device) for subjects in tested]
+    keys = {key.hash: key for key, _ in tasks}
     predictions = np.full(len(dataset), MISSING, dtype=np.int64)
     probabilities = np.full((len(dataset), classes), np.nan)
     by_epoch: list[tuple[NDArray[np.int64], NDArray[np.int8]]] = []
 
-    def arrived(job: Job, outcome: Outcome) -> None:
-        places = book.clips[job.predict_rows]
-        if outcome.epoch_predictions is not None:
-            by_epoch.append((places, outcome.epoch_predictions))
-        if outcome.probabilities is not None:
-            predictions[places] = outcome.probabilities.argmax(axis=1)
-            probabilities[places] = outcome.probabilities
-        reporter.advance()
+    def take(rows: NDArray[np.int64], found: NDArray[np.float64] | None, epochs: NDArray[np.int8] | None) -> None:
+        places = book.clips[rows]
+        if epochs is not None:
+            by_epoch.append((places, epochs))
+        if found is not None:
+            predictions[places] = found.argmax(axis=1)
+            probabilities[places] = found
 
-    reporter.stage(f"{protocol_name.upper()} of {pipeline if isinstance(pipeline, str) else genotype.hash}", len(jobs))
-    with working(executor, workers, device, address) as made:
-        dispatcher = Dispatcher(made, arrived, reporter.say)
-        dispatcher.add(jobs, store, FOLD_BLOCK)
-        dispatcher.run(stopping)
+    with kept_folds(None if keep is None else Path(keep), genotype, dataset, protocol_name, seed, device) as ledger:
+
+        def arrived(job: Job, outcome: Outcome) -> None:
+            if ledger is not None:
+                read = [book.subjects[row] for row in job.train_rows]
+                ledger.add_job(keys[job.key], outcome, job.predict_rows, read)
+            take(job.predict_rows, outcome.probabilities, outcome.epoch_predictions)
+            reporter.advance()
+
+        waiting: list[Job] = []
+        for key, job in tasks:
+            known = kept(ledger, key)
+            if known is None:
+                waiting.append(job)
+            else:
+                take(known.rows, known.probabilities, known.epoch_predictions)
+        if waiting:
+            store = FeatureShelf(dataset, book, cache, reporter, stopping).store([genotype])
+            title = pipeline if isinstance(pipeline, str) else genotype.hash
+            reporter.stage(f"{protocol_name.upper()} of {title}", len(waiting))
+            with working(executor, workers, device, address) as made:
+                dispatcher = Dispatcher(made, arrived, reporter.say)
+                dispatcher.add(waiting, store, FOLD_BLOCK)
+                dispatcher.run(stopping)
     result = _result(pipeline, genotype, parameters, dataset, protocol_name, seed, predictions, probabilities)
     return replace(result, audit=_audit(dataset, by_epoch))
 

@@ -1,16 +1,19 @@
 """Export: the final study's choice of a rule, trained on everyone, as a folder that travels.
 
-The folder is made beside its place and moved there whole. What is in it was tried first: a fresh process has loaded it
-and given the probabilities of this one.
+The folder is made where it can be moved to its place at once, before anything is trained, so that a place that cannot
+be written is found out first. What is in it was tried: a fresh process has loaded it and given the probabilities of
+this one.
 """
 
 from __future__ import annotations
 
+import inspect
 import math
 import platform
 import shlex
 import statistics
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from importlib import metadata
 from pathlib import Path
@@ -38,26 +41,27 @@ from mernas.evaluation.bundle import (
 )
 from mernas.evaluation.custody import FeatureStore, TrainingView, number_rows
 from mernas.evaluation.fitting import assemble, numeric_state
-from mernas.evaluation.footprint import REPETITIONS, Footprint, measure, predict_in_fresh_process
+from mernas.evaluation.footprint import REPETITIONS, Footprint, FreshProcess, measure, predict_in_fresh_process
 from mernas.evaluation.jobs import ENGINE_VERSION, Job, make_job
-from mernas.evaluation.model import load_model, network_bytes
+from mernas.evaluation.model import Model, load_model, network_bytes
 from mernas.evaluation.picking import Rule, format_size, parse_rule
 from mernas.evaluation.preparation import recipe_of
 from mernas.evaluation.programs import onnx_program, torch_program
 from mernas.search.calibrating import SHIPPED_COVERAGE, Calibration, calibrate
-from mernas.search.card_scores import groupings, part_scores
+from mernas.search.card_scores import groupings, part_scores, published
 from mernas.search.choosing import Row
 from mernas.search.executor import Interrupted
 from mernas.search.features import FeatureShelf
 from mernas.search.finished import FinishedRun
 from mernas.search.model_card import CardContent, write_card
-from mernas.search.placing import beside, check_place, move_whole
+from mernas.search.placing import check_place, move_whole, place_of, staging, writing
 from mernas.search.plan import FINAL, Plan
 from mernas.search.reporter import Reporter, Silent
 from mernas.search.results import PROTOCOL
 from mernas.search.workers import require_cuda
-from mernas.space.errors import DataError, PlanError, Problem, RunError, UnavailableError, raise_all
+from mernas.space.errors import DataError, PlanError, Problem, RunError, UnavailableError, nearest, raise_all
 from mernas.space.genotype import Genotype, instantiate
+from mernas.space.registry import REGISTRY
 
 PROGRAMS = {PROGRAM: torch_program, ONNX: onnx_program}
 AGREEMENT = 1e-5
@@ -104,24 +108,26 @@ def export_model(
     Args:
         run: The finished run.
         pick: `best`, `knee` or a budget such as `<=50k`; it must be a rule of the run's plan.
-        out: The folder to make. One that exists is only replaced if it is empty, or holds a bundle of the same pipeline
-            and nothing else.
+        out: The folder to make. One that exists is only filled if it is empty, or holds a bundle of the same pipeline
+            and nothing else, which is replaced.
         dataset: The data of the run; not needed if the run was made in this process.
         coverage: One of the targets of abstention that the run was calibrated for: .9, .8, .7 or .5.
         programs: Which of `model.pt2` and `model.onnx` to make.
-        repetitions: How often latencies are measured.
+        repetitions: How often latencies are measured, at least once.
         cache: The folder of prepared maps.
         reporter: Who tells the user.
         stopping: Whether the user wants to stop; asked while clips are prepared and between the steps.
 
     Raises:
-        PlanError: If the rule is not in the plan or has no estimate; with the command that makes one.
-        DataError: If the data are not those of the run, or the folder cannot be taken.
+        PlanError: If the rule is not in the plan or has no estimate, with the command that makes one; if there is no
+            such program or coverage, or nothing would be measured.
+        DataError: If the data are not those of the run, or the folder cannot be taken or written.
         RunError: If the training fails, or a fresh process does not give the same probabilities.
         Interrupted: If `stopping` said so.
     """
+    _check_request(programs, repetitions)
     reporter = reporter if reporter is not None else Silent()
-    folder = Path(out).expanduser().resolve()
+    folder = place_of(out)
     rule = parse_rule(pick) if isinstance(pick, str) else pick
     row = find_row(run, rule)
     genotype = run.genotype(row.final.genotype)
@@ -136,61 +142,59 @@ def export_model(
         if stopping():
             raise Interrupted
 
-    network = train_on_everyone(run.plan, genotype, data, cache, reporter, stopping)
-    step()
-    bundle = Bundle(
-        genotype=genotype,
-        classes=data.classes,
-        facts=data.provides,
-        parameters=count_parameters(genotype, len(data.classes)),
-        data=TrainingData(
-            name=data.name,
-            content=data.fingerprint,
-            labels=data.label_fingerprint,
-            clips=len(data),
-            subjects=len(data.subjects),
-            licence=data.licence,
-        ),
-        rule=str(rule),
-        estimate=_estimate(run, row),
-        plan=run.plan.hash,
-        seed=run.plan.settings.seed,
-        frames=frame_sizes(data.clips),
-        temperature=temperature,
-        threshold=threshold,
-        coverage=target,
-    )
-    files = {
-        WEIGHTS: network_bytes(network),
-        PIPELINE: genotype.to_yaml().encode(),
-        ENVIRONMENT: environment().encode(),
-    }
-    differences: dict[str, float] = {}
-    unavailable: dict[str, str] = {}
-    shapes = [component.shape for component in bundle.inputs]
-    for name in programs:
-        try:
-            made = PROGRAMS[name](network, shapes)
-        except UnavailableError as error:
-            unavailable[name] = str(error)
-            reporter.say(str(error))
-        else:
-            files[name], differences[name] = made.content, made.difference
-    step()
-    with beside(folder) as staged:
-        bundle = write_bundle(staged, replace(bundle, unavailable=unavailable), files)
+    with staging(folder) as staged, _stopped_first(stopping):
+        network = train_on_everyone(run.plan, genotype, data, cache, reporter, stopping)
+        step()
+        bundle = Bundle(
+            genotype=genotype,
+            classes=data.classes,
+            facts=data.provides,
+            parameters=count_parameters(genotype, len(data.classes)),
+            data=TrainingData(
+                name=data.name,
+                content=data.fingerprint,
+                labels=data.label_fingerprint,
+                clips=len(data),
+                subjects=len(data.subjects),
+                licence=data.licence,
+            ),
+            rule=str(rule),
+            estimate=_estimate(run, row),
+            plan=run.plan.hash,
+            seed=run.plan.settings.seed,
+            frames=frame_sizes(data.clips),
+            temperature=temperature,
+            threshold=threshold,
+            coverage=target,
+        )
+        files = {
+            WEIGHTS: network_bytes(network),
+            PIPELINE: genotype.to_yaml().encode(),
+            ENVIRONMENT: environment().encode(),
+        }
+        differences: dict[str, float] = {}
+        unavailable: dict[str, str] = {}
+        shapes = [component.shape for component in bundle.inputs]
+        for name in programs:
+            try:
+                made = PROGRAMS[name](network, shapes)
+            except UnavailableError as error:
+                unavailable[name] = str(error)
+                reporter.say(str(error))
+            else:
+                files[name], differences[name] = made.content, made.difference
+        step()
+        with writing(folder):
+            bundle = write_bundle(staged, replace(bundle, unavailable=unavailable), files)
         model = load_model(staged)
         clips = data.clips[:: max(1, len(data) // COMPARED)][:COMPARED]
-        maps = model.prepare(clips)
-        fresh = predict_in_fresh_process(staged, maps)
-        with numeric_state(0, "cpu"):
-            trained = replace(model, network=network.eval())
-            difference = float(np.abs(fresh.probabilities - trained.probabilities_of(maps)).max())
-        if not difference <= AGREEMENT:
-            rule_text = f"must give the probabilities of this one to {AGREEMENT:g}"
-            raise RunError(Problem("a fresh process", rule_text, f"{difference:.2g}", "see `mernas doctor`"))
+        fresh, difference = _tried(staged, model, network, clips)
         step()
         footprint = measure(model, clips, fresh, repetitions)
+        groups = {
+            column: published(part_scores(run.plan, run.record, row, parts))
+            for column, parts in groupings(data).items()
+        }
         card = write_card(
             CardContent(
                 name=folder.name,
@@ -199,9 +203,8 @@ def export_model(
                 counts=tuple(np.bincount(data.labels, minlength=len(data.classes)).tolist()),
                 whole=part_scores(run.plan, run.record, row, ["all"] * len(data))[0],
                 datasets=part_scores(run.plan, run.record, row, [clip.dataset for clip in data]),
-                groups={
-                    column: part_scores(run.plan, run.record, row, parts) for column, parts in groupings(data).items()
-                },
+                groups={column: scores for column, (scores, _) in groups.items()},
+                left_out={column: left_out for column, (_, left_out) in groups.items()},
                 calibration=calibration,
                 failed=int(_figures(run, row)["failed"]),
                 differences=differences,
@@ -209,10 +212,50 @@ def export_model(
                 environment=environment(),
             )
         )
-        bundle = write_bundle(staged, bundle, {CARD: card.encode()})
-        move_whole(staged, folder, genotype)
-    reporter.advance()
+        with writing(folder):
+            bundle = write_bundle(staged, bundle, {CARD: card.encode()})
+        step()
+        with writing(folder):
+            move_whole(staged, folder, genotype)
     return Exported(folder, replace(bundle, folder=folder), footprint, difference)
+
+
+def _check_request(programs: Sequence[str], repetitions: int) -> None:
+    given = [programs] if isinstance(programs, str) else programs
+    problems: list[Problem | str] = [
+        Problem(f'program "{name}"', "is not known", "", nearest(name, PROGRAMS))
+        for name in given
+        if name not in PROGRAMS
+    ]
+    if isinstance(programs, str) and not problems:
+        problems.append(Problem("programs", "must be a list of names", f'"{programs}"', f'write ("{programs}",)'))
+    if repetitions < 1:
+        problems.append(Problem("repetitions", "must be at least 1", str(repetitions), "leave it out for the default"))
+    raise_all(PlanError, problems)
+
+
+@contextmanager
+def _stopped_first(stopping: Callable[[], bool]) -> Iterator[None]:
+    """What fails after the user has asked to stop is not told: that may have ended a process of ours as well."""
+    try:
+        yield
+    except RunError:
+        if stopping():
+            raise Interrupted from None
+        raise
+
+
+def _tried(staged: Path, model: Model, network: nn.Module, clips: Sequence[Clip]) -> tuple[FreshProcess, float]:
+    """What a fresh process finds with a bundle, and how far that is from what the trained network gives here."""
+    maps = model.prepare(clips)
+    fresh = predict_in_fresh_process(staged, maps)
+    with numeric_state(0, "cpu"):
+        trained = replace(model, network=network.eval())
+        difference = float(np.abs(fresh.probabilities - trained.probabilities_of(maps)).max())
+    if not difference <= AGREEMENT:  # also refuses NaN
+        rule = f"must give the probabilities of this one to {AGREEMENT:g}"
+        raise RunError(Problem("a fresh process", rule, f"{difference:.2g}", "see `mernas doctor`"))
+    return fresh, difference
 
 
 def find_row(run: FinishedRun, rule: Rule) -> Row:
@@ -242,8 +285,6 @@ def _command(run: FinishedRun, rule: Rule) -> str:
     """The search that has one more rule than a run."""
     settings = run.plan.settings
     budgets = sorted({*run.plan.budgets, *([rule.budget] if rule.budget is not None else [])})
-    noted = run.folder / "data.txt"
-    data = noted.read_text(encoding="utf-8").split("\n") if noted.is_file() else [run.plan.dataset.name]
     options: dict[str, object] = {
         "--space": run.plan.space_name,
         "--partition": run.folder / "plan.yaml",
@@ -257,11 +298,34 @@ def _command(run: FinishedRun, rule: Rule) -> str:
         "--device": settings.device,
     }
     words = ["mernas", "search"]
-    for text in data:
-        words += ["--data", text] if text.strip() else []
+    for text in _noted_data(run.folder) or _data_texts(run.plan.dataset.name):
+        words += ["--data", text]
     for name, value in options.items():
         words += [name, str(value)]
     return shlex.join([*words, *(["--asynchronous"] if settings.asynchronous else [])])
+
+
+def _noted_data(folder: Path) -> list[str]:
+    """What `--data` said when a run was made, as far as the run directory tells."""
+    noted = folder / "data.txt"
+    try:
+        text = noted.read_text(encoding="utf-8") if noted.is_file() else ""
+    except (OSError, UnicodeDecodeError) as error:
+        reason = error.strerror if isinstance(error, OSError) else "not UTF-8 text"
+        remedy = "remove it, and say where the data lie with --data"
+        raise DataError(Problem(str(noted), "cannot be read", reason or str(error), remedy)) from None
+    return [line for line in text.splitlines() if line.strip()]
+
+
+def _data_texts(name: str) -> list[str]:
+    """What `--data` takes for each part of a dataset's name; `=PATH` only where the loader of that part wants one."""
+    texts = []
+    for part in name.split("+"):
+        known = part in REGISTRY.names("dataset")
+        component = REGISTRY.get("dataset", part).factory() if known else None
+        pathless = component is not None and "path" not in inspect.signature(component.load).parameters
+        texts.append(part if pathless else f"{part}=PATH")
+    return texts
 
 
 def checked_data(run: FinishedRun, dataset: Dataset | None) -> Dataset:
@@ -273,7 +337,8 @@ def checked_data(run: FinishedRun, dataset: Dataset | None) -> Dataset:
     data = run.plan.dataset if dataset is None else dataset
     if any(clip.frames is None and not clip.given for clip in data):
         rule = "are needed to train the model, and a run directory holds none"
-        raise DataError(Problem("the data of the run", rule, "", f"name them: --data {run.plan.dataset.name}=PATH"))
+        options = " ".join(f"--data {text}" for text in _data_texts(run.plan.dataset.name))
+        raise DataError(Problem("the data of the run", rule, "", f"name them: {options}"))
     stated = run.plan.description["data"]
     found = {
         "content": ("the clips", data.fingerprint),

@@ -19,7 +19,7 @@ from mernas.search.record import Record
 from mernas.search.results import Tables, make_tables
 from mernas.search.verify_check import Check
 from mernas.search.verify_ledger import ReadLedger, read_ledger
-from mernas.search.verify_plan import read_clips, read_plan, rebuild_plan
+from mernas.search.verify_plan import holds, read_clips, read_plan, rebuild_plan
 from mernas.space.errors import MernasError, PlanError, Problem
 from mernas.space.genotype import Genotype
 
@@ -83,7 +83,7 @@ a search wrote, the one that holds plan.yaml and ledger.sqlite.
     """
     folder = Path(folder)
     stated = read_plan(folder)
-    if not (folder / "front.csv").is_file() or not (folder / "predictions.csv").is_file():
+    if not holds(folder / "front.csv") or not holds(folder / "predictions.csv"):
         remedy = "repeat the command that made it: it goes on where it stopped"
         raise PlanError(Problem(str(folder), "is a run that is not finished", "", remedy))
     checks = [Check(name, "") for name in ("genotypes", "draws", "jobs", "plan", "partition")]

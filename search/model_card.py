@@ -12,6 +12,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from mernas.evaluation.bundle import ENVIRONMENT, MANIFEST, ONNX, PIPELINE, PROGRAM, Bundle
+from mernas.evaluation.calibration import TEMPERATURES
 from mernas.evaluation.footprint import Footprint, Latency
 from mernas.evaluation.programs import BATCHES, input_names
 from mernas.search.calibrating import Calibration
@@ -22,6 +23,9 @@ from mernas.space.yaml_text import dump_yaml
 
 WIDTH = 110
 """Characters in a line of text."""
+
+AT_BOUND = 1e-3
+"""A temperature that is so near to a bound, relative to it, has stopped there."""
 
 TAGS = ("micro-expression-recognition", "facial-expression", "neural-architecture-search", "pytorch", "safetensors")
 
@@ -38,6 +42,7 @@ class CardContent:
         whole: Scores of all clips.
         datasets: Scores per dataset.
         groups: Scores per group, by column of the annotations.
+        left_out: How many groups are left out, by column, because they are single persons or point to such.
         calibration: Of the rule's outer predictions; None if there are none.
         failed: Subjects without an outer prediction; their clips count as errors.
         differences: By file name, how far the exported programs' logits are from the network's.
@@ -52,6 +57,7 @@ class CardContent:
     whole: PartScore
     datasets: Sequence[PartScore]
     groups: Mapping[str, Sequence[PartScore]]
+    left_out: Mapping[str, int]
     calibration: Calibration | None
     failed: int
     differences: Mapping[str, float]
@@ -137,7 +143,13 @@ def _parts(content: CardContent) -> Iterator[str]:
             "be said of how the scores differ between such groups.",
         )
     for column, scores in content.groups.items():
-        yield _table(classes, column, scores)
+        if scores:
+            yield _table(classes, column, scores)
+        if content.left_out[column]:
+            yield _text(
+                f"Groups by {column} that are not shown, because their figures would be those of a single person or",
+                f"give such away: {content.left_out[column]}.",
+            )
     every = [*content.datasets, *(one for scores in content.groups.values() for one in scores)]
     if any(one.few for one in every):
         yield f"\\* fewer than {FEW} subjects: these figures say little."
@@ -177,6 +189,19 @@ def _calibration(content: CardContent) -> Iterator[str]:
         f"{_score(found.error_after)}, {_score(found.error_before)} without temperature; the mean negative log",
         f"likelihood is {found.loss_after:.3f}, {found.loss_before:.3f} without.",
     )
+    low, high = TEMPERATURES
+    if math.isclose(bundle.temperature, low, rel_tol=AT_BOUND) or math.isclose(
+        bundle.temperature, high, rel_tol=AT_BOUND
+    ):
+        told = (
+            "told apart almost without an error, and the probabilities on new subjects may be far too sure"
+            if bundle.temperature < 1
+            else "told apart no better than by chance, and the probabilities say next to nothing"
+        )
+        yield _text(
+            f"**This temperature lies at a bound of the range in which it is sought, {low:g} to {high:g}:** those",
+            f"clips were {told}.",
+        )
     yield _text(
         f"A prediction is called confident if its largest probability reaches {bundle.threshold:.3f}. The threshold",
         f"was chosen inside the search to leave {bundle.coverage:.0%} of the clips confident; on new subjects",

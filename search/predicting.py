@@ -14,6 +14,7 @@ from typing import Any
 import click
 import numpy as np
 
+from mernas.components.datasets.recording import printable
 from mernas.evaluation.bundle import Bundle
 from mernas.evaluation.model import load_model
 from mernas.evaluation.whole_file import write_whole
@@ -108,7 +109,7 @@ def predict_sources(
         )
         for row, scores in zip(table.to_dict(orient="records"), probabilities, strict=True)
     )
-    return Predictions(str(model), opened.bundle, clips)
+    return Predictions(printable(model), opened.bundle, clips)
 
 
 def predict_command(

@@ -24,6 +24,7 @@ from mernas.search.ledger import Ledger
 from mernas.search.nested import NestedSearch
 from mernas.search.plan import Plan
 from mernas.search.run import SearchResult
+from mernas.space.taxonomy import FRAMES
 
 
 def headline(plan: Plan, folder: Path) -> str:
@@ -159,7 +160,8 @@ def print_export(exported: Exported, as_json: bool) -> None:
     )
     for reason in bundle.unavailable.values():
         click.echo(f"Not written: {reason}")
-    click.echo(f"Its model card is {exported.folder / 'README.md'}; try `mernas predict {exported.folder} VIDEO`.")
+    source = "VIDEO" if FRAMES in bundle.facts else "FLOW-IMAGES"
+    click.echo(f"Its model card is {exported.folder / 'README.md'}; try `mernas predict {exported.folder} {source}`.")
 
 
 def print_evaluation(result: EvaluationResult, as_json: bool) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import os
 import sqlite3
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack, closing
@@ -341,8 +342,7 @@ def execute_plan(
     `plan` and `folder` say what to do and where. `data` is what `load_data` took for the plan's dataset: it is kept in
     data.txt, so that `mernas export` finds the data again, and is no part of the plan, which knows them by content.
     """
-    if audit not in AUDITS:
-        raise PlanError(Problem("--audit", f"must be {' or '.join(AUDITS)}", audit))
+    check_audit(audit, plan)
     make_folder(folder)
     with ExitStack() as held:
         held.enter_context(sole_driver(folder))
@@ -353,7 +353,7 @@ def execute_plan(
         if written.is_file() and written.read_text(encoding="utf-8") != environment():
             reporter.say("This run began on another machine or with other versions: bits of its results may differ.")
         if data:
-            write_text(folder / "data.txt", _places(data))
+            write_bytes(folder / "data.txt", os.fsencode(_places(data)))  # a path need not be UTF-8
         ledger.begin_session()
         with working(executor, workers, plan.settings.device, address, folder / "log.txt") as made:
             search = NestedSearch(plan, ledger, made, cache, reporter, stopping)
@@ -377,6 +377,21 @@ def execute_plan(
             finally:  # a run whose audit was stopped has its results all the same
                 write_report(folder)
         return SearchResult(plan, folder, tables, chosen)
+
+
+def check_audit(audit: str, plan: Plan) -> None:
+    """See that a kind of audit exists and that there may be time for it.
+
+    Raises:
+        PlanError: If not.
+    """
+    if audit not in AUDITS:
+        raise PlanError(Problem("--audit", f"must be {' or '.join(AUDITS)}", audit))
+    if audit == "full" and plan.settings.time is not None:
+        remedy = "audit the finished run: repeat its command with `--trials` in the place of --time"
+        raise PlanError(
+            Problem("--audit full", "cannot be given with --time", format_duration(plan.settings.time), remedy)
+        )
 
 
 def write_report(folder: str | Path) -> Path:
@@ -405,11 +420,21 @@ def data_of(folder: str | Path) -> Dataset | None:
         folder: The run directory.
 
     Raises:
-        DataError: If they are no longer there.
+        DataError: If they are no longer there, or data.txt, which says where they lay, cannot be read.
     """
     said = Path(folder) / "data.txt"
-    texts = said.read_text(encoding="utf-8").splitlines() if said.is_file() else []
-    return load_data(*texts) if texts else None
+    remedy = "say where the data lie now with --data NAME=PATH"
+    try:
+        texts = said.read_text(encoding="utf-8").splitlines() if said.is_file() else []
+    except (OSError, UnicodeDecodeError) as error:
+        reason = error.strerror if isinstance(error, OSError) else "not UTF-8 text"
+        raise DataError(Problem(str(said), "cannot be read", reason or str(error), remedy)) from None
+    try:
+        return load_data(*texts) if texts else None
+    except (DataError, UnknownNameError) as error:
+        reasons = [f"{problem.subject}: {problem.rule}" for problem in error.problems if isinstance(problem, Problem)]
+        found = f"{', '.join(texts)} ({'; '.join(reasons[:3])})"
+        raise DataError(Problem(str(said), "names data that are no longer as it says", found, remedy)) from None
 
 
 def _places(texts: Sequence[str]) -> str:

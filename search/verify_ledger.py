@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import sqlite3
 from collections.abc import Iterator
 from contextlib import closing
@@ -122,8 +123,9 @@ def read_ledger(path: Path, classes: int, genotypes: Check, draws: Check, jobs: 
     ledger = ReadLedger(path)
     log = path.with_name(f"{path.name}-wal")
     mode = "mode=ro" if log.exists() else "mode=ro&immutable=1"
+    place = quote(os.fsencode(path))  # bytes, because a path on Linux need not be UTF-8
     try:
-        with closing(sqlite3.connect(f"file:{quote(str(path))}?{mode}", uri=True, isolation_level=None)) as database:
+        with closing(sqlite3.connect(f"file:{place}?{mode}", uri=True, isolation_level=None)) as database:
             database.execute("BEGIN")
             for (verdict,) in database.execute("PRAGMA quick_check(1)").fetchall():
                 if verdict != "ok":

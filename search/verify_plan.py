@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import stat
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -53,7 +54,7 @@ def read_plan(folder: Path) -> Stated:
     """
     path = folder / "plan.yaml"
     for wanted in (path, folder / "ledger.sqlite"):
-        if not wanted.is_file():
+        if not holds(wanted):
             remedy = "name the folder that a search wrote, the one that holds plan.yaml and ledger.sqlite"
             raise PlanError(Problem(str(folder), f"is no run directory: it has no {wanted.name}", "", remedy))
     try:
@@ -67,6 +68,28 @@ def read_plan(folder: Path) -> Stated:
         raise PlanError(Problem(str(path), "must list the classes"))
     description = {name: value for name, value in data.items() if name not in ("hash", "space_file")}
     return Stated(str(data.get("hash")), str(data.get("space_file")), description)
+
+
+def holds(path: Path) -> bool:
+    """Return whether a run directory holds a file.
+
+    Args:
+        path: The file.
+
+    Raises:
+        PlanError: If that cannot be told, e.g. because the directory may not be entered.
+
+    Example:
+        >>> holds(Path("no-such-folder/plan.yaml"))
+        False
+    """
+    try:
+        return stat.S_ISREG(path.stat().st_mode)
+    except (FileNotFoundError, NotADirectoryError, ValueError):  # the last of a name that no file can have
+        return False
+    except OSError as error:
+        reason = error.strerror or str(error)
+        raise PlanError(Problem(str(path.parent), "cannot be read", reason, "check permissions")) from None
 
 
 def read_clips(folder: Path, stated: Stated) -> list[ClipRow]:

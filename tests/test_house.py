@@ -23,7 +23,9 @@ ROOT = Path(__file__).resolve().parents[1]
 SUB_PACKAGES = ("space", "components", "evaluation", "search")
 CODE = (*SUB_PACKAGES, "src/mernas")
 FRONT_COMMAND = "python -m pip install -c constraints.txt . && mernas search"
-TEST_COMMAND = "python -m pip install -c constraints.txt -e '.[test]' && python -m pytest"
+TEST_COMMAND = (
+    "python -m pip install -c constraints.txt -e '.[test]' && python -m pytest -n auto --maxprocesses 4 --dist loadfile"
+)
 
 # What each layer may not reach, lowest first: a module imports from its own layer and from those before it.
 LAYERS = ("mernas.space", "mernas.components", "mernas.evaluation", "mernas.search", "mernas.cli", "mernas.__main__")

@@ -10,9 +10,10 @@ import functools
 import hashlib
 import os
 import re
+import stat
 from collections import defaultdict
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -29,6 +30,21 @@ IMAGE_SUFFIXES = (".bmp", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp")
 
 STRETCH = 8
 """So many frames of a video are decoded at once, because a video can only be read from its beginning."""
+
+HEAD = 4096
+"""So many bytes of a video tell whether it is text; no container of videos does without a zero byte in as many."""
+
+SHORTEST_LIST = 20
+"""No list of videos has fewer characters; containers that begin with letters have a zero byte or a mark before."""
+
+LIST_MARKS = (b"#EXTM3U", b"<MPD", b"c=IN IP", b"ffconcat")
+"""What FFmpeg knows lists of other files or addresses by (HLS, DASH, SDP, concatenation), even amid other bytes."""
+
+VIDEOS_AS_TEXT = (b"YUV4MPEG2", b"nut/multimedia container")
+"""What videos begin with whose heads are text."""
+
+TEXT = bytes(byte for byte in range(256) if (byte >= 32 and byte != 127) or byte in b"\t\n\f\r")
+"""The bytes of text, UTF-8 or Latin-1."""
 
 
 # OpenCV and FFmpeg write to standard error when a file is damaged; mernas says it in its own words. FFmpeg is told once
@@ -116,8 +132,9 @@ def read_recording(source: str | Path, onset: int | None = None, apex: int | Non
         their rate, onset and apex: the same frames with another apex give other maps.
 
     Raises:
-        DataError: With every mistake: there is no such file or folder, it holds no frame that can be decoded, frames
-            differ in size, their order cannot be told, or onset and apex lie outside the frames or in the wrong order.
+        DataError: With every mistake: there is no such file or folder, its name is not UTF-8, it holds no frame that
+            can be decoded, it is a list of other files (a playlist) instead of a video, frames differ in size, their
+            order cannot be told, or onset and apex lie outside the frames or in the wrong order.
 
     Example:
         >>> import tempfile
@@ -131,7 +148,7 @@ def read_recording(source: str | Path, onset: int | None = None, apex: int | Non
         ['apex: frame 7, the middle between the onset and the last frame; give --apex to name it']
     """
     path = Path(source)
-    subject = f'"{source}"'
+    subject = f'"{printable(source)}"'
     problem = missing(source)
     if problem is not None:
         raise DataError(problem)
@@ -159,20 +176,34 @@ def read_recording(source: str | Path, onset: int | None = None, apex: int | Non
 
 
 def missing(source: str | Path) -> Problem | None:
-    """Return what is wrong if there is no such file or folder, or None.
+    """Return what is wrong if there is no such file or folder, or its name is not UTF-8; or None.
 
     Example:
         >>> print(missing("no-such-clip.mp4"))
         "no-such-clip.mp4": does not exist. Check the path.
     """
+    subject = f'"{printable(source)}"'
+    if not _is_utf8(source):
+        # Such a name could not be written into a table of predictions.
+        return Problem(subject, "its name must be UTF-8", "", "rename it")
     try:
         Path(source).stat()
     except FileNotFoundError:
-        return Problem(f'"{source}"', "does not exist", "", "check the path")
+        return Problem(subject, "does not exist", "", "check the path")
     except (OSError, ValueError) as error:
         reason = error.strerror if isinstance(error, OSError) else str(error)
-        return Problem(f'"{source}"', "cannot be read", reason or type(error).__name__, "check the path")
+        return Problem(subject, "cannot be read", reason or type(error).__name__, "check the path")
     return None
+
+
+def printable(path: str | Path) -> str:
+    r"""Return a path as text that any stream can take: bytes of a name that are not UTF-8 become escapes.
+
+    Example:
+        >>> printable(Path(os.fsdecode(b"lat\xe9in.mp4")))
+        'lat\\udce9in.mp4'
+    """
+    return str(path).encode("utf-8", "backslashreplace").decode("utf-8")
 
 
 def natural_order(name: str) -> tuple[tuple[int, str], ...]:
@@ -193,19 +224,21 @@ def images_of(folder: Path) -> list[Path]:
     Raises:
         DataError: If the folder cannot be listed, or the order of two images cannot be told (`1.png` and `01.png`).
     """
-    subject = f'"{folder}"'
+    subject = f'"{printable(folder)}"'
+    places: defaultdict[tuple[tuple[int, str], ...], list[Path]] = defaultdict(list)
     try:
-        children = [child for child in folder.iterdir() if not child.name.startswith(".")]
+        for child in folder.iterdir():
+            if child.name.startswith(".") or child.suffix.lower() not in IMAGE_SUFFIXES:
+                continue
+            with suppress(FileNotFoundError):  # a link to nothing
+                if stat.S_ISREG(child.stat().st_mode):
+                    places[natural_order(child.stem.strip())].append(child)
     except OSError as error:
         reason = error.strerror or str(error)
         raise DataError(Problem(subject, "cannot be listed", reason, "check permissions")) from None
-    places: defaultdict[tuple[tuple[int, str], ...], list[Path]] = defaultdict(list)
-    for child in children:
-        if child.suffix.lower() in IMAGE_SUFFIXES and child.is_file():
-            places[natural_order(child.stem.strip())].append(child)
     twins = sorted(sorted(file.name for file in files) for files in places.values() if len(files) > 1)
     if twins:
-        found = " and ".join(twins[0][:2])
+        found = printable(" and ".join(twins[0][:2]))
         rule = "the order of its images must be told by their names"
         raise DataError(Problem(subject, rule, found, "keep one image of each frame, or rename them"))
     return [places[place][0] for place in sorted(places)]
@@ -221,7 +254,7 @@ def decode_image(file: Path, flags: int = cv2.IMREAD_ANYCOLOR | cv2.IMREAD_ANYDE
     Raises:
         DataError: If it cannot be read, or has more than 8 bits.
     """
-    subject = f'"{file}"'
+    subject = f'"{printable(file)}"'
     try:
         content = np.frombuffer(file.read_bytes(), dtype=np.uint8)
     except OSError as error:
@@ -245,7 +278,7 @@ def _open_folder(folder: Path, subject: str) -> tuple[FolderFrames, None, list[s
     files = images_of(folder)
     if not files:
         inside = sorted((child for child in folder.iterdir() if not child.name.startswith(".")), key=lambda c: c.name)
-        found = ", ".join(child.name for child in inside[:5]) or "an empty folder"
+        found = ", ".join(printable(child.name) for child in inside[:5]) or "an empty folder"
         remedy = "give the folder that holds the frames themselves"
         raise DataError(Problem(subject, f"must hold images ({', '.join(IMAGE_SUFFIXES)})", found, remedy))
     problems: list[Problem | str] = []
@@ -258,7 +291,7 @@ def _open_folder(folder: Path, subject: str) -> tuple[FolderFrames, None, list[s
             problems += error.problems
         else:
             digests.append(_digest(image))
-            sizes[file.name] = (image.shape[0], image.shape[1])
+            sizes[printable(file.name)] = (image.shape[0], image.shape[1])
     problems += _size_problems(subject, sizes)
     raise_all(DataError, problems)
     return FolderFrames(tuple(files), tuple(digests)), None, []
@@ -311,17 +344,64 @@ def _check_moments(subject: str, onset: int | None, apex: int | None, last: int)
 @contextmanager
 def _capture(path: Path) -> Iterator[cv2.VideoCapture]:
     """An open video. It is decoded by the processor alone, because accelerators round colours differently."""
+    address = _address(path)
     level = cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_ERROR)
     try:
         plain = [cv2.CAP_PROP_HW_ACCELERATION, cv2.VIDEO_ACCELERATION_NONE]
-        # An absolute path: FFmpeg would take a name such as `a:b.mp4` for an address.
-        capture = cv2.VideoCapture(str(path.resolve()), cv2.CAP_FFMPEG, plain)
+        capture = cv2.VideoCapture(address, cv2.CAP_FFMPEG, plain)
     finally:
         cv2.utils.logging.setLogLevel(level)
     try:
         yield capture
     finally:
         capture.release()
+
+
+def _address(path: Path) -> str:
+    """How FFmpeg is told of a video: by its absolute path, as it would take a name such as `a:b.mp4` for an address.
+
+    Raises:
+        DataError: If it is no file that FFmpeg can be given.
+    """
+    subject = f'"{printable(path)}"'
+    try:
+        resolved = path.resolve()
+        head = b""
+        if is_file := resolved.is_file():
+            with resolved.open("rb") as file:
+                head = file.read(HEAD)
+    except (OSError, RuntimeError) as error:  # of links in a circle Python says RuntimeError
+        reason = error.strerror if isinstance(error, OSError) else str(error)
+        raise DataError(Problem(subject, "cannot be read", reason or str(error), "check permissions")) from None
+    if not is_file:
+        # A pipe cannot be read twice, and nobody may ever write into it.
+        raise DataError(Problem(subject, "must be a file or a folder", "neither", "save the video as a file"))
+    if not _is_utf8(resolved):
+        # OpenCV would kill the process.
+        rule = "a video's name and those of the folders above it must be UTF-8"
+        raise DataError(Problem(subject, rule, f'"{printable(resolved)}"', "rename what is not, or move the video"))
+    if _is_list(head):
+        # FFmpeg would read whatever it names, wherever that lies.
+        rule, found = "must be a video itself", "text, such as a playlist of other files"
+        raise DataError(Problem(subject, rule, found, "give the video, or a folder of frames"))
+    return str(resolved)
+
+
+def _is_utf8(path: str | Path) -> bool:
+    """Whether a path can be written as UTF-8, which the bytes of a name on Linux need not be."""
+    try:
+        str(path).encode("utf-8")
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+def _is_list(head: bytes) -> bool:
+    """Whether a file that begins so is text or a list of other files: what FFmpeg understands ends at a zero byte."""
+    text = head.partition(b"\0")[0]
+    if len(text) < SHORTEST_LIST or text.startswith(VIDEOS_AS_TEXT):
+        return False
+    return not text.translate(None, TEXT) or len(text) == HEAD or any(mark in text for mark in LIST_MARKS)
 
 
 def _decoded(capture: cv2.VideoCapture) -> Iterator[NDArray[np.uint8]]:
@@ -353,7 +433,7 @@ def _digest(frame: NDArray[np.uint8]) -> bytes:
 
 def _checked(path: Path, frame: NDArray[np.uint8] | None, digest: bytes) -> NDArray[np.uint8]:
     if frame is None or _digest(frame) != digest:
-        raise DataError(Problem(f'"{path}"', "has changed since it was opened", "", "repeat the command"))
+        raise DataError(Problem(f'"{printable(path)}"', "has changed since it was opened", "", "repeat the command"))
     return frame.copy()
 
 

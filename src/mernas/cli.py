@@ -103,9 +103,9 @@ def cli() -> None:
 @_workers("one for each core")
 @click.option(
     "--audit",
+    type=click.Choice(["usual", "full"]),
     default="usual",
     show_default=True,
-    metavar="usual|full",
     help="full: LOSO of every candidate as well, which is no result and shows how much it flatters.",
 )
 @click.option("--out", type=Path, metavar="DIR", help="The run directory.  [default: mernas-runs/DATA-HASH]")
@@ -141,6 +141,7 @@ def search_command(**options: Any) -> None:
 @click.option("--seed", type=int, default=0, show_default=True, metavar="S", help="One seed, one result.")
 @_workers("1")
 @click.option("--out", type=Path, metavar="FILE.csv", help="Also write the predictions.")
+@click.option("--keep", type=Path, metavar="DIR", help="Keep finished folds there; the same command then resumes.")
 @click.option("--json", "as_json", is_flag=True, help="Print the scores as JSON.")
 def evaluate_command(pipeline: str, data: tuple[str, ...], protocol: str, **options: Any) -> None:
     """Evaluate one pipeline that was fixed beforehand: a preset, a baseline or a YAML file.
@@ -276,7 +277,7 @@ def _search(dry_run: bool, yes: bool, as_json: bool, out: Path | None, **options
     from mernas.search.executor import Interrupted
     from mernas.search.printing import headline, place, print_forecast, print_search
     from mernas.search.progress import Screen
-    from mernas.search.run import execute_plan, load_data, plan_search, run_folder
+    from mernas.search.run import check_audit, execute_plan, load_data, plan_search, run_folder
     from mernas.search.workers import chosen_executor, cores, require_cuda
 
     if demonstration:
@@ -287,6 +288,7 @@ def _search(dry_run: bool, yes: bool, as_json: bool, out: Path | None, **options
     texts = options.pop("data")
     plan = plan_search(load_data(*texts), **options)
     folder = run_folder(plan, out)
+    check_audit(audit, plan)
     known = where["address"] is None and options["device"] == "cpu"  # elsewhere only Ray can say how many there are
     workers = 1 if kind == "serial" else where["workers"] or (cores() if known else None)
     click.echo(headline(plan, folder), err=True)
@@ -378,7 +380,9 @@ def _evaluate(
                 **options,
             )
         except Interrupted:
-            screen.say("Stopped; a plain evaluation keeps nothing.")
+            kept = options["keep"]
+            left = "give --keep to keep finished folds" if kept is None else f"{kept} holds the finished folds"
+            screen.say(f"Stopped; {left}.")
             sys.exit(130)
     if out is not None:
         from mernas.search.results import write_table

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import pickle
 from collections.abc import Callable
 from pathlib import Path
@@ -222,6 +223,127 @@ def test_a_video_without_frames_is_refused_quietly(
         "see whether it is whole, or convert it to MP4 (H.264) or to a folder of PNG frames."
     )
     assert capfd.readouterr() == ("", "")  # neither OpenCV nor FFmpeg says anything of its own
+
+
+def not_utf8(name: bytes, folder: Path) -> Path:
+    """A path whose name some file systems refuse."""
+    path = folder / os.fsdecode(name)
+    try:
+        path.touch()
+    except OSError:
+        pytest.skip("this file system takes UTF-8 names only")
+    path.unlink()
+    return path
+
+
+def test_a_name_that_is_not_utf8_is_refused_in_a_message_that_can_be_printed(tmp_path: Path) -> None:
+    video = not_utf8(b"lat\xe9in.mkv", tmp_path)
+    write_video(tmp_path / "clip.mkv", moving(3), "FFV1").rename(video)
+    folder = write_folder(tmp_path / "frames", moving(3)).rename(not_utf8(b"fr\xe9mes", tmp_path))
+    for source in (video, str(video), folder):
+        (message,) = mistakes(source)
+        assert message.encode("utf-8").endswith(b": its name must be UTF-8. Rename it.")
+        assert r"\udce9" in message
+    (folder / "empty").mkdir()
+    (message,) = mistakes(folder / "empty")
+    assert "its name must be UTF-8" in message
+
+
+def test_a_video_whose_place_is_not_utf8_is_refused_under_any_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = not_utf8(b"vid\xe9os", tmp_path)
+    folder.mkdir()
+    write_video(tmp_path / "clip.mkv", moving(3), "FFV1").rename(folder / "clip.mkv")
+    (tmp_path / "link.mkv").symlink_to(folder / "clip.mkv")
+    monkeypatch.chdir(folder)
+    for source in (tmp_path / "link.mkv", "clip.mkv"):
+        (message,) = mistakes(source)
+        assert f'"{source}": a video\'s name and those of the folders above it must be UTF-8, found' in message
+        assert message.isascii()
+
+
+def test_images_whose_names_are_not_utf8_are_frames_and_messages_about_them_can_be_printed(tmp_path: Path) -> None:
+    picture = not_utf8(b"fr\xe9me1.png", tmp_path)
+    write_folder(tmp_path, moving(1)).joinpath("frame0.png").rename(picture)
+    assert len(read_recording(tmp_path)[0].frames or ()) == 1
+    picture.write_bytes(b"no image")
+    (message,) = mistakes(tmp_path)
+    assert r"fr\udce9me1.png" in message
+    assert message.isascii()
+
+
+PLAYLISTS = {
+    "concatenation": b"ffconcat version 1.0\nfile clip.mkv\n",
+    "concatenation and more": b"ffconcat version 1.0\nfile clip.mkv\n#\0\xff",
+    "HLS": b"#EXTM3U\n#EXT-X-TARGETDURATION:5\n#EXTINF:1,\nclip.mkv\n#EXT-X-ENDLIST\n",
+    "SDP amid bytes": b"\x01\nv=0\nc=IN IP4 127.0.0.1\nm=video 9 RTP/AVP 96\n\0",
+    "DASH": b'<?xml version="1.0"?>\n<MPD><BaseURL>clip.mkv</BaseURL></MPD>\n',
+    "no zero byte": b"\x01" * 5000,
+    "a long text": "Grüße: this is no video.\n".encode(),
+}
+
+
+@pytest.mark.parametrize("kind", PLAYLISTS)
+def test_a_list_of_other_files_is_no_video_whatever_its_name(kind: str, tmp_path: Path) -> None:
+    write_video(tmp_path / "clip.mkv", moving(3), "FFV1")
+    path = tmp_path / "other.mp4"
+    path.write_bytes(PLAYLISTS[kind])
+    assert mistakes(path) == [
+        f'"{path}": must be a video itself, found text, such as a playlist of other files. Give the video, or a folder '
+        "of frames."
+    ]
+
+
+@pytest.mark.parametrize("ending", ["avi", "flv", "mkv", "mov", "mp4", "mpg", "nut", "ts", "webm", "wmv"])
+def test_videos_of_every_usual_kind_are_videos(ending: str, tmp_path: Path) -> None:
+    codecs = {"avi": "MJPG", "flv": "FLV1", "mkv": "FFV1", "nut": "FFV1", "webm": "VP80", "wmv": "WMV2"}
+    path = write_video(tmp_path / f"clip.{ending}", moving(9), codecs.get(ending, "mpg1"), 25.0)
+    assert len(read_recording(path)[0].frames or ()) == 9
+
+
+def test_raw_frames_that_could_be_text_are_a_video(tmp_path: Path) -> None:
+    path = tmp_path / "clip.y4m"
+    path.write_bytes(b"YUV4MPEG2 W32 H24 F25:1 Ip A1:1 Cmono\n" + (b"FRAME\n" + b"d" * 24 * 32) * 8)
+    assert len(read_recording(path)[0].frames or ()) == 8
+
+
+def test_a_video_that_becomes_a_list_is_not_opened_again(tmp_path: Path) -> None:
+    path = write_video(tmp_path / "clip.mkv", moving(3), "FFV1")
+    write_video(tmp_path / "same.mkv", moving(3), "FFV1")
+    clip, _ = read_recording(path)
+    path.write_bytes(b"ffconcat version 1.0\nfile same.mkv\n")
+    assert clip.frames is not None
+    with pytest.raises(DataError, match="must be a video itself"):
+        clip.frames[1]
+
+
+def test_what_is_neither_file_nor_folder_is_not_waited_for(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "clip.mp4")
+    assert mistakes(tmp_path / "clip.mp4") == [
+        f'"{tmp_path / "clip.mp4"}": must be a file or a folder, found neither. Save the video as a file.'
+    ]
+
+
+def test_a_folder_that_may_be_listed_and_not_entered_is_refused_in_one_message(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_folder(tmp_path, moving(3))
+    whole = Path.stat
+
+    def refused(path: Path, *, follow_symlinks: bool = True) -> os.stat_result:
+        if path.parent == tmp_path:  # root, who may run this, is never refused
+            raise PermissionError(13, "Permission denied", str(path))
+        return whole(path, follow_symlinks=follow_symlinks)
+
+    monkeypatch.setattr(Path, "stat", refused)
+    assert mistakes(tmp_path) == [f'"{tmp_path}": cannot be listed, found Permission denied. Check permissions.']
+
+
+def test_a_link_to_nothing_is_no_frame(tmp_path: Path) -> None:
+    write_folder(tmp_path, moving(3))
+    (tmp_path / "frame9.png").symlink_to(tmp_path / "gone.png")
+    assert len(images_of(tmp_path)) == 3
 
 
 def test_a_video_that_ends_before_its_end_is_noted(tmp_path: Path) -> None:

@@ -7,6 +7,7 @@ import json
 import pickle
 import re
 import shutil
+import subprocess
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -131,7 +132,7 @@ def test_what_is_written_is_read(bundle: Path) -> None:
     for name, seal in read.files.items():
         content = (bundle / name).read_bytes()
         assert (seal.sha256, seal.size) == (hashlib.sha256(content).hexdigest(), len(content))
-    assert {*read.files, "bundle.json"} == {path.name for path in bundle.iterdir()}
+    assert {*read.files, "bundle.json", ".gitattributes"} == {path.name for path in bundle.iterdir()}
 
 
 def test_the_manifest_tells_readers_without_mernas_how_the_maps_are_made(bundle: Path) -> None:
@@ -203,6 +204,9 @@ def test_an_edited_card_is_no_obstacle_and_is_told(bundle: Path) -> None:
 def test_files_that_a_hub_adds_are_left_alone(bundle: Path) -> None:
     (bundle / ".gitattributes").write_text("*.safetensors filter=lfs\n")
     assert read_bundle(bundle).edited == ()
+    written = write_bundle(bundle, read_bundle(bundle), {"README.md": b"# card 2\n"})
+    assert (bundle / ".gitattributes").read_text() == "*.safetensors filter=lfs\n"
+    assert ".gitattributes" not in written.files
 
 
 def test_a_copy_under_another_name_opens(bundle: Path, tmp_path: Path) -> None:
@@ -250,23 +254,108 @@ def test_a_component_that_is_unknown_here_is_refused_by_its_name(bundle: Path) -
 
 
 @pytest.mark.parametrize(
-    ("key", "value", "said"),
+    ("path", "value", "said"),
     [
-        ("temperature", 0.0, "its temperature must be above 0"),
-        ("temperature", "hot", "must be as mernas writes it"),
-        ("classes", ["one"], "its classes must be two or more"),
-        ("data", {}, "must be as mernas writes it"),
-        ("frames", {"height": [1]}, "must be as mernas writes it"),
+        ("mernas", None, "mernas must be a version"),
+        ("engine", True, "engine must be a whole number"),
+        ("temperature", 0.0, "temperature must be a number from 0.001 to 1000, found 0.0"),
+        ("temperature", 1e-320, "temperature must be"),
+        ("temperature", 1e308, "temperature must be"),
+        ("temperature", "hot", 'temperature must be .* found "hot"'),
+        ("classes", ["one"], "classes must be two or more"),
+        ("classes", "abc", "classes must be two or more"),
+        ("classes", ["a", "a", "b"], "classes must be two or more"),
+        ("classes", ["a", " ", "b"], "classes must be two or more"),
+        ("classes", [1, 2, 3], "classes must be two or more"),
+        ("facts", "frames", "facts must be names"),
+        ("facts", [1], "facts must be names"),
+        ("parameters", 5.5, "parameters must be a whole number"),
+        ("parameters", -1, "parameters must be a whole number"),
+        ("abstention", None, "abstention, threshold must be a number from 0 to 1, found nothing"),
+        ("abstention.threshold", 7, "abstention, threshold must be a number from 0 to 1, found 7"),
+        ("abstention.coverage", "all", "abstention, coverage must be"),
+        ("data", {}, "data, name must be a text, found nothing"),
+        ("data.clips", "many", "data, clips must be a whole number"),
+        ("data.licence", 7, "data, licence must be a text"),
+        ("estimate", None, "estimate, uf1 must be a number from 0 to 1, found nothing"),
+        ("estimate.uf1", "high", "estimate, uf1 must be"),
+        ("estimate.high", 1.2, "estimate, high must be"),
+        ("estimate.protocol", "", "estimate, protocol must be a name"),
+        ("frames", {"height": [1]}, "frames must be null, or three sizes"),
+        ("frames.width", [60, 50, 70], "frames must be null, or three sizes in order"),
+        ("frames.height", [1, 2, 3, 4], "frames must be null, or three sizes"),
+        ("frames.height", ["1", "2", "3"], "frames must be null, or three sizes"),
+        ("rule", 3, "rule must be a name"),
+        ("plan", None, "plan must be a name"),
+        ("seed", -1, "seed must be a whole number"),
+        ("seed", "7", "seed must be a whole number"),
+        ("unavailable", ["a"], "unavailable must be reasons by file name"),
+        ("unavailable", {"model.onnx": 1}, "unavailable must be reasons by file name"),
+        ("streams", {}, "streams must be a list"),
+        ("streams", [], "its streams must be those of its pipeline"),
+        ("genotype", None, "genotype must be a pipeline, found null"),
         ("files", {}, "must list"),
-        ("estimate", None, "must be as mernas writes it"),
+        ("files", None, "must list"),
+        ("files", {"model.safetensors": 5}, "files, model.safetensors must be a SHA-256 and a size"),
+        ("files", {"model.safetensors": {"sha256": "x", "size": 1}}, "must be a SHA-256 and a size"),
     ],
 )
-def test_a_sealed_manifest_with_nonsense_is_refused_and_never_a_crash(
-    bundle: Path, key: str, value: Any, said: str
+def test_a_sealed_manifest_with_nonsense_is_refused_with_what_the_field_must_be(
+    bundle: Path, path: str, value: Any, said: str
 ) -> None:
-    reseal(bundle, lambda plain: plain.update({key: value}))
+    def change(plain: dict[str, Any]) -> None:
+        *above, last = path.split(".")
+        for key in above:
+            plain = plain[key]
+        plain[last] = value
+
+    reseal(bundle, change)
     with pytest.raises(DataError, match=said):
         load_model(bundle)
+
+
+def test_every_field_of_a_manifest_is_checked(bundle: Path) -> None:
+    plain = json.loads((bundle / "bundle.json").read_text())
+    for key in set(plain) - {"format", "seal"}:
+        reseal(bundle, lambda now, key=key: now.update({key: -1.5}))  # type: ignore[misc]  # no field holds that
+        with pytest.raises(DataError):
+            load_model(bundle)
+        reseal(bundle, lambda now, key=key: now.update({key: plain[key]}))  # type: ignore[misc]  # and back
+    load_model(bundle)
+
+
+def test_all_fields_that_are_wrong_are_told_at_once(bundle: Path) -> None:
+    def change(plain: dict[str, Any]) -> None:
+        plain["temperature"], plain["seed"], plain["data"]["clips"] = -1, "x", 0
+        plain["genotype"]["hash"] = "x"
+        plain["files"]["environment.txt"]["size"] = -1
+
+    reseal(bundle, change)
+    with pytest.raises(DataError) as caught:
+        read_bundle(bundle)
+    assert len(caught.value.problems) == 5
+
+
+def test_a_manifest_of_more_than_16_mib_is_refused(bundle: Path) -> None:
+    with (bundle / "bundle.json").open("a") as file:
+        file.write(" " * (16 << 20))  # JSON all the same, and sealed
+    assert "bundle.json must have at most 16 MiB" in refusal(bundle)
+
+
+def test_a_clone_by_git_that_rewrites_line_ends_opens(bundle: Path, tmp_path: Path) -> None:
+    if shutil.which("git") is None:
+        pytest.skip("needs git")
+
+    def git(*words: str) -> None:
+        who = ("-c", "user.name=a", "-c", "user.email=a@example.org", "-c", "core.autocrlf=true")
+        subprocess.run(["git", *who, *words], cwd=bundle, check=True, capture_output=True)
+
+    git("init")
+    git("add", ".")
+    git("commit", "-m", "model")
+    git("clone", "--config", "core.autocrlf=true", ".", str(tmp_path / "clone"))
+    assert b"\r\n" not in (tmp_path / "clone" / "genotype.yaml").read_bytes()
+    load_model(tmp_path / "clone")
 
 
 @pytest.mark.parametrize("width", ["wide", -4, 10**15, None])

@@ -77,6 +77,15 @@ def test_no_temperature_of_a_fine_grid_is_better_than_the_one_that_was_fitted() 
     assert fitted <= least + 1e-9
 
 
+@pytest.mark.parametrize("margin", [20.0, 60.0, 100.0, 300.0])
+def test_errors_that_were_certain_make_the_probabilities_milder_however_certain(margin: float) -> None:
+    logits = np.tile([margin, 0.0, 0.0], (20, 1))
+    labels = np.array([0] * 14 + [1] * 6)
+    found = fit_temperature(softmax(logits, axis=1), labels)
+    truth = margin / np.log(0.7 / 0.15)  # where the mean probability of the first class is its share
+    assert found == pytest.approx(min(truth, TEMPERATURES[1]), rel=1e-4)
+
+
 @given(arrays(float, (5, 4), elements=st.floats(-20, 20)), st.floats(0.1, 10))
 def test_tempering_is_dividing_the_logits(logits: np.ndarray, temperature: float) -> None:
     probabilities = np.exp(log_softmax(logits, axis=1))

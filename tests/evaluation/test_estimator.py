@@ -20,7 +20,7 @@ from sklearn.metrics import accuracy_score
 from sklearn.model_selection import GridSearchCV, LeaveOneGroupOut, cross_val_predict, cross_val_score
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import FunctionTransformer, StandardScaler
-from sklearn.utils.estimator_checks import parametrize_with_checks
+from sklearn.utils.estimator_checks import estimator_checks_generator, parametrize_with_checks
 
 from mernas.components.datasets.clip import Clip, Dataset
 from mernas.components.datasets.synthetic import Synthetic
@@ -77,18 +77,46 @@ def labels(data: Dataset) -> NDArray[Any]:
     return data.annotations["emotion"].to_numpy()
 
 
+@pytest.fixture(scope="module")
+def network(maps: Maps, labels: NDArray[Any]) -> MernasClassifier:
+    """Fitted, for tests that only ask it."""
+    return MernasClassifier(ONE_STREAM).fit(maps, labels)
+
+
 # scikit-learn's own checks, none of them expected to fail
 
 
-@parametrize_with_checks([MernasClassifier("rbf_svm"), MernasClassifier("logistic_regression")])
+@parametrize_with_checks([MernasClassifier("rbf_svm")])
 def test_scikit_learn_finds_a_classifier(estimator: MernasClassifier, check: Callable[..., None]) -> None:
     check(estimator)
 
 
-@parametrize_with_checks([MernasClassifier("majority")])
-def test_scikit_learn_finds_a_classifier_that_knows_nothing(
-    estimator: MernasClassifier, check: Callable[..., None]
-) -> None:
+# What depends on which classifier it is; the rest is the same code for all.
+BY_CLASSIFIER = {
+    "check_classifiers_one_label",
+    "check_classifiers_regression_target",
+    "check_decision_proba_consistency",
+    "check_estimators_overwrite_params",
+    "check_estimators_pickle",
+    "check_fit2d_1feature",
+    "check_fit2d_1sample",
+    "check_fit_idempotent",
+    "check_methods_sample_order_invariance",
+    "check_readonly_memmap_input",
+    "check_valid_tag_types",
+}
+
+
+def checks_of(name: str) -> list[Any]:
+    """Those of scikit-learn's checks of a classifier."""
+    pairs = estimator_checks_generator(MernasClassifier(name))
+    found = [(estimator, check) for estimator, check in pairs if check.func.__name__ in BY_CLASSIFIER]
+    assert {check.func.__name__ for _, check in found} == BY_CLASSIFIER
+    return [pytest.param(*pair, id=f"{name}-{number}-{pair[1].func.__name__}") for number, pair in enumerate(found)]
+
+
+@pytest.mark.parametrize(("estimator", "check"), [*checks_of("logistic_regression"), *checks_of("majority")])
+def test_scikit_learn_finds_the_other_classifiers_too(estimator: MernasClassifier, check: Callable[..., None]) -> None:
     check(estimator)
 
 
@@ -162,12 +190,11 @@ def test_one_array_serves_all_streams_that_see_the_same(maps: Maps, labels: NDAr
     assert found.shape == (36, 3)
 
 
-def test_lists_of_single_maps_and_tensors_are_maps(maps: Maps, labels: NDArray[Any]) -> None:
-    fitted = MernasClassifier(ONE_STREAM).fit(maps, labels)
-    expected = fitted.predict_proba(maps)
-    np.testing.assert_array_equal(fitted.predict_proba(list(maps)), expected)
-    np.testing.assert_array_equal(fitted.predict_proba(torch.from_numpy(maps)), expected)
-    np.testing.assert_array_equal(fitted.predict_proba(maps.astype(np.float64)), expected)
+def test_lists_of_single_maps_and_tensors_are_maps(maps: Maps, network: MernasClassifier) -> None:
+    expected = network.predict_proba(maps)
+    np.testing.assert_array_equal(network.predict_proba(list(maps)), expected)
+    np.testing.assert_array_equal(network.predict_proba(torch.from_numpy(maps)), expected)
+    np.testing.assert_array_equal(network.predict_proba(maps.astype(np.float64)), expected)
 
 
 def test_a_table_takes_the_place_of_the_flattened_maps(maps: Maps, labels: NDArray[Any]) -> None:
@@ -212,10 +239,12 @@ def test_the_name_of_a_classifier_stands_for_what_mernas_evaluate_takes(name: st
 def test_leave_one_subject_out_by_scikit_learn_scores_every_subject(
     text: str, data: Dataset, maps: Maps, labels: NDArray[Any]
 ) -> None:
-    subjects = [clip.subject for clip in data]
+    clips = data.clips[:24]  # of four subjects
+    maps, labels, subjects = maps[:24], labels[:24], [clip.subject for clip in clips]
+    assert len(set(subjects)) == 4
     classifier = MernasClassifier(text, seed=3)
     scores = cross_val_score(classifier, maps, labels, groups=subjects, cv=LeaveOneGroupOut())
-    pooled = cross_val_predict(classifier, list(data), labels, groups=subjects, cv=LeaveOneGroupOut())
+    pooled = cross_val_predict(classifier, list(clips), labels, groups=subjects, cv=LeaveOneGroupOut())
     by_hand = []
     for subject in sorted(set(subjects)):
         out = np.array([other == subject for other in subjects])
@@ -277,16 +306,16 @@ def test_what_is_not_fitted_says_so(maps: Maps) -> None:
             MernasClassifier(text).predict_proba(maps)
 
 
-@pytest.mark.parametrize("value", [np.nan, np.inf, 1e300])
 @pytest.mark.parametrize("text", [ONE_STREAM, CLASSICAL], ids=["network", "classical"])
-def test_maps_that_are_not_finite_are_refused(text: str, value: float, maps: Maps, labels: NDArray[Any]) -> None:
-    broken = maps.astype(np.float64)
-    broken[7, 1, 3, 3] = value
-    with np.errstate(over="ignore"), pytest.raises(ValueError, match=r"contains (NaN|infinity)"):
-        MernasClassifier(text).fit(broken, labels)
+def test_maps_that_are_not_finite_are_refused(text: str, maps: Maps, labels: NDArray[Any]) -> None:
     fitted = MernasClassifier(text).fit(maps, labels)
-    with np.errstate(over="ignore"), pytest.raises(ValueError, match=r"contains (NaN|infinity)"):
-        fitted.predict(broken)
+    for value in (np.nan, np.inf, 1e300):
+        broken = maps.astype(np.float64)
+        broken[7, 1, 3, 3] = value
+        with np.errstate(over="ignore"), pytest.raises(ValueError, match=r"contains (NaN|infinity)"):
+            MernasClassifier(text).fit(broken, labels)
+        with np.errstate(over="ignore"), pytest.raises(ValueError, match=r"contains (NaN|infinity)"):
+            fitted.predict(broken)
 
 
 @pytest.mark.parametrize(
@@ -300,14 +329,15 @@ def test_maps_that_are_not_finite_are_refused(text: str, value: float, maps: Map
         ((35, 3, 14, 14), "inconsistent numbers of samples"),
     ],
 )
-def test_wrong_shapes_are_refused(shape: tuple[int, ...], says: str, maps: Maps, labels: NDArray[Any]) -> None:
+def test_wrong_shapes_are_refused(
+    shape: tuple[int, ...], says: str, network: MernasClassifier, labels: NDArray[Any]
+) -> None:
     with pytest.raises(ValueError) as caught:  # noqa: PT011  # what it says is checked below
         MernasClassifier(ONE_STREAM).fit(np.zeros(shape, np.float32), labels)
     assert says in str(caught.value)
-    fitted = MernasClassifier(ONE_STREAM).fit(maps, labels)
     if len(shape) != 4 or shape[1:] != (3, 14, 14):
         with pytest.raises(ValueError) as caught:  # noqa: PT011  # what it says is checked below
-            fitted.predict(np.zeros(shape, np.float32))
+            network.predict(np.zeros(shape, np.float32))
         assert says in str(caught.value)
 
 
@@ -348,10 +378,33 @@ def test_a_genotype_that_is_none_is_a_value_error_at_fit(
     assert says in str(caught.value)
 
 
-@pytest.mark.parametrize("seed", [-1, "one", 1.5, None])
-def test_a_seed_that_is_none_is_refused(seed: Any, maps: Maps, labels: NDArray[Any]) -> None:
-    with pytest.raises(ValueError, match="seed: must be a whole number, at least 0"):
-        MernasClassifier(CLASSICAL, seed=seed).fit(maps, labels)
+@pytest.mark.parametrize("text", [PLAIN, CLASSICAL], ids=["network", "classical"])
+@pytest.mark.parametrize("seed", [-1, "one", 1.5, None, 2**64, 2**70])
+def test_a_seed_that_is_none_is_refused(seed: Any, text: str, maps: Maps, labels: NDArray[Any]) -> None:
+    with pytest.raises(ValueError, match=r"seed: must be a whole number, at least 0 and below 2\*\*64, found"):
+        MernasClassifier(text, seed=seed).fit(maps, labels)
+
+
+def test_the_largest_seed_is_one(maps: Maps, labels: NDArray[Any]) -> None:
+    short = PLAIN.replace("epochs: 6", "epochs: 1")
+    assert MernasClassifier(short, seed=2**64 - 1).fit(maps, labels).predict_proba(maps).shape == (36, 3)
+
+
+@pytest.mark.parametrize("device", ["foo", "cuda:0", None, 0, torch.device("cpu")])
+def test_a_device_that_is_none_is_refused_together_with_the_seed(device: Any, maps: Maps, labels: NDArray[Any]) -> None:
+    with pytest.raises(ValueError) as caught:  # noqa: PT011  # what it says is checked below
+        MernasClassifier(PLAIN, device=device, seed=-1).fit(maps, labels)
+    seed, said = str(caught.value).splitlines()
+    assert seed.startswith("seed: ")
+    assert said == f"device: must be cpu or cuda, found {device!r}. Use cpu."
+
+
+def test_a_device_that_is_not_there_is_told_in_one_message(
+    maps: Maps, labels: NDArray[Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    with pytest.raises(ValueError, match="device cuda: needs a CUDA device and a CUDA build of PyTorch, found torch"):
+        MernasClassifier(PLAIN, device="cuda").fit(maps, labels)
 
 
 def test_clips_that_cannot_be_prepared_are_named(data: Dataset) -> None:

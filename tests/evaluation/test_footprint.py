@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import os
 import time
 from pathlib import Path
 
@@ -10,6 +12,7 @@ import pytest
 import torch
 
 from mernas.components.topologies.network import build_network
+from mernas.evaluation import footprint
 from mernas.evaluation.footprint import (
     count_flops,
     measure,
@@ -76,3 +79,22 @@ def test_a_fresh_process_predicts_the_same_and_its_memory_is_not_that_of_its_par
 def test_a_fresh_process_that_fails_says_why(tmp_path: Path) -> None:
     with pytest.raises(RunError, match="is no model of mernas"):
         predict_in_fresh_process(tmp_path, [torch.zeros(1, 1, 2, 2)])
+
+
+def test_a_fresh_process_imports_nothing_from_where_the_user_is(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("torch", "json", "mernas"):
+        (tmp_path / f"{name}.py").write_text("raise SystemExit('a file of the user was executed')")
+    monkeypatch.chdir(tmp_path)
+    code = "import json, importlib.util as u; print(json.dumps([u.find_spec(n).origin for n in ('torch', 'mernas')]))"
+    for origin in json.loads(footprint._run_python(code)):
+        assert not Path(origin).is_relative_to(tmp_path)
+
+
+@pytest.mark.skipif(not hasattr(os, "getsid"), reason="sessions are a matter of POSIX")
+def test_ctrl_c_in_the_users_terminal_does_not_reach_a_fresh_process() -> None:
+    # A terminal signals the processes of its session that share the foreground group.
+    session, group = json.loads(footprint._run_python("import os; print([os.getsid(0), os.getpgid(0)])"))
+    assert session != os.getsid(0)
+    assert group != os.getpgid(0)

@@ -204,6 +204,37 @@ def test_a_prediction_is_confident_from_the_threshold_on(flow_model: Model, tmp_
         assert model.predict(tmp_path / "a.png")["confident"].tolist() == [confident]
 
 
+def test_a_list_of_paths_and_frames_that_are_no_numbers_are_refused_in_one_message(flow_model: Model) -> None:
+    with pytest.raises(DataError) as caught:
+        flow_model.predict(["a.mp4"], apex=3.5, onset=True)  # type: ignore[arg-type]  # that is the mistake
+    said = [str(problem) for problem in caught.value.problems]
+    assert len(said) == 3
+    assert "sources: must be paths, found list ['a.mp4']. Give paths one by one" in said[0]
+    assert "onset: must be the number of a frame" in said[1]
+    assert "apex: must be the number of a frame, counted from 0, found float 3.5" in said[2]
+
+
+def test_the_home_folder_is_meant_by_a_tilde(
+    flow_model: Model, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("USERPROFILE", str(tmp_path))
+    cv2.imwrite(str(tmp_path / "a.png"), np.arange(28 * 28 * 3).reshape(28, 28, 3).astype(np.uint8))
+    table = flow_model.predict("~/a.png", Path("~/a.png"))
+    assert table["source"].tolist() == [str(tmp_path / "a.png")] * 2
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "a.png").rename(tmp_path / "~a.png")
+    assert flow_model.predict("~a.png")["source"].tolist() == ["~a.png"]  # nobody of that name
+
+
+def test_a_prediction_that_is_no_number_is_refused(flow_model: Model, tmp_path: Path) -> None:
+    cv2.imwrite(str(tmp_path / "a.png"), np.arange(28 * 28 * 3).reshape(28, 28, 3).astype(np.uint8))
+    for parameter in flow_model.network.parameters():
+        parameter.fill_(float("nan"))
+    with pytest.raises(DataError, match=r"must give probabilities that are numbers, found NaN for .*a\.png"):
+        flow_model.predict(tmp_path / "a.png")
+
+
 # Programs
 
 
@@ -289,3 +320,52 @@ class _Moody(nn.Module):
 def test_a_program_that_computes_something_else_is_refused() -> None:
     with pytest.raises(UnavailableError, match=r"must agree with the network's to 0\.0001, found 0"):
         torch_program(_Moody().eval(), [(1, 2, 2)])
+
+
+class _Sum(nn.Module):
+    def forward(self, maps: list[Tensor]) -> Tensor:
+        return maps[0].flatten(1)
+
+
+def test_onnx_runtime_that_cannot_be_used_is_a_reason_and_tells_nothing_of_the_machine(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    runtime = pytest.importorskip("onnxruntime", reason="needs the extra `onnx`")
+    shapes = [(1, 2, 2)]
+
+    def old(*_: object, **__: object) -> None:
+        raise RuntimeError("[ONNXRuntimeError] : 1 : FAIL : Unsupported model IR version: 12")
+
+    class Failing(runtime.InferenceSession):  # type: ignore[misc]  # it has no types
+        def run(self, *_: object) -> None:
+            raise ValueError("out of luck")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(runtime, "InferenceSession", old)
+        with pytest.raises(UnavailableError, match=r"ONNX: unavailable: ONNX Runtime cannot load .* IR version: 12"):
+            onnx_program(_Sum(), shapes)
+    with monkeypatch.context() as patch:
+        patch.setattr(runtime, "InferenceSession", Failing)
+        with pytest.raises(UnavailableError, match=r"ONNX Runtime cannot run this network, found out of luck"):
+            onnx_program(_Sum(), shapes)
+    known = programs.importlib.import_module
+
+    def broken(name: str) -> object:
+        if name == "onnxruntime":
+            raise ImportError("cannot open /opt/ada/lib python/x/libonnx.so: no such file")
+        return known(name)
+
+    monkeypatch.setattr(programs.importlib, "import_module", broken)
+    with pytest.raises(UnavailableError, match=r"cannot load this network, found cannot open .*libonnx\.so") as caught:
+        onnx_program(_Sum(), shapes)
+    assert "ada" not in str(caught.value)
+
+
+@pytest.mark.parametrize("where", ["load", "save"])
+def test_a_program_that_torch_cannot_read_back_is_unavailable(monkeypatch: pytest.MonkeyPatch, where: str) -> None:
+    def fail(*_: object) -> None:
+        raise RuntimeError("PytorchStreamReader failed")
+
+    monkeypatch.setattr(torch.export, where, fail)
+    with pytest.raises(UnavailableError, match=r"torch cannot read what it exported, found PytorchStreamReader"):
+        torch_program(_Sum(), [(1, 2, 2)])

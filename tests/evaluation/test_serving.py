@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -226,6 +227,19 @@ def test_every_broken_image_of_a_folder_is_named(tmp_path: Path) -> None:
     cv2.imwrite(str(tmp_path / "bad2.png"), np.zeros((28, 28, 4), np.uint8))
     found = mistakes(bundle_of(GIVEN, facts=IMAGES), tmp_path)
     assert [line.partition(":")[0] for line in found] == [f'"{tmp_path / name}"' for name in ("bad1.png", "bad2.png")]
+
+
+def test_flow_images_whose_names_are_not_utf8_are_named_in_what_can_be_printed(tmp_path: Path) -> None:
+    image = write_image(tmp_path / "good.png", stretched(0))
+    try:
+        image.rename(tmp_path / os.fsdecode(b"fl\xe9w.png"))
+    except OSError:
+        pytest.skip("this file system takes UTF-8 names only")
+    wanted = f'"{tmp_path}/fl\\udce9w.png": its name must be UTF-8. Rename it.'
+    for source in (tmp_path, tmp_path / os.fsdecode(b"fl\xe9w.png")):
+        assert mistakes(bundle_of(GIVEN, facts=IMAGES), source) == [wanted]
+    (found,) = mistakes(bundle_of(FARNEBACK), tmp_path / os.fsdecode(b"fl\xe9w.png"))
+    assert found == wanted
 
 
 def test_a_flow_image_has_neither_onset_nor_apex(tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import sqlite3
 from collections.abc import Callable
 from contextlib import closing
@@ -17,15 +18,15 @@ from sklearn.metrics import f1_score
 from mernas.components.datasets.clip import Dataset
 from mernas.evaluation.audit import audit_epochs
 from mernas.evaluation.calibration import fit_temperature
-from mernas.search.audit import make_audit
+from mernas.search.audit import _best_epochs, make_audit
 from mernas.search.calibrating import COVERAGES, calibrate
 from mernas.search.evaluate import run_evaluation
 from mernas.search.finished import FinishedRun, open_run
 from mernas.search.plan import FINAL
 from mernas.search.record import Record
-from mernas.search.run import SearchResult, run_search
+from mernas.search.run import SearchResult, check_audit, data_of, load_data, run_search
 from mernas.search.verify import verify_run
-from mernas.space.errors import PlanError
+from mernas.space.errors import DataError, PlanError
 from mernas.space.genotype import parse_genotype
 
 
@@ -55,6 +56,50 @@ def test_a_directory_that_is_no_finished_run_is_refused_by_name(finished: Search
         (tmp_path / name).write_bytes((finished.folder / name).read_bytes())
     with pytest.raises(PlanError, match="not finished"):
         open_run(tmp_path)
+
+
+@pytest.mark.parametrize("kept", ["front.csv", "predictions.csv"])
+def test_a_run_whose_results_may_not_be_looked_at_is_refused_in_one_message(
+    kept: str, finished: SearchResult, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = Path.stat
+
+    def refused(path: Path, *, follow_symlinks: bool = True) -> os.stat_result:
+        if path.name == kept:  # root, who may run this, is never refused
+            raise PermissionError(13, "Permission denied", str(path))
+        return whole(path, follow_symlinks=follow_symlinks)
+
+    monkeypatch.setattr(Path, "stat", refused)
+    with pytest.raises(PlanError) as caught:
+        open_run(finished.folder)
+    assert str(caught.value) == f"{finished.folder}: cannot be read, found Permission denied. Check permissions."
+
+
+@pytest.mark.parametrize(
+    ("content", "says"),
+    [
+        (b"flow-images=/gone\n", 'no longer as it says, found flow-images=/gone ("/gone": does not exist).'),
+        (b"synthetik\n", 'no longer as it says, found synthetik (dataset "synthetik": is not known).'),
+        (b"flow-images=/lat\xe9in\n", "cannot be read, found not UTF-8 text."),
+    ],
+)
+def test_data_that_are_no_longer_where_they_lay_are_told_as_what_the_run_says(
+    content: bytes, says: str, tmp_path: Path
+) -> None:
+    (tmp_path / "data.txt").write_bytes(content)
+    with pytest.raises(DataError) as caught:
+        data_of(tmp_path)
+    (message,) = [str(problem) for problem in caught.value.problems]
+    assert message.startswith(f"{tmp_path / 'data.txt'}: ")
+    assert message.endswith(f"{says} Say where the data lie now with --data NAME=PATH.")
+
+
+def test_data_are_loaded_again_from_where_the_run_says_that_they_lay(tmp_path: Path) -> None:
+    assert data_of(tmp_path) is None
+    (tmp_path / "data.txt").write_text("synthetic\n")
+    loaded = data_of(tmp_path)
+    assert loaded is not None
+    assert loaded.fingerprint == load_data("synthetic").fingerprint
 
 
 def test_the_best_epoch_of_every_subject_is_that_of_a_loop_over_the_ledger(run: FinishedRun) -> None:
@@ -178,3 +223,32 @@ def test_abstention_reports_the_share_that_was_really_answered(run: FinishedRun)
         assert shares == sorted(shares, reverse=True)
         assert all(0 <= share <= 1 for share in shares)
         assert sum(told.before.counts) == len(run.plan.dataset) - told.failed
+
+
+def test_one_pipeline_has_one_common_epoch_whatever_the_groups(run: FinishedRun) -> None:
+    """Where every study chose the same, the common epoch is that of plain LOSO, for everybody together."""
+    row = next(row for row in run.chosen.rules if row.rule == "best")
+    genotype = row.choices["0"].genotype
+    jobs = [job for job in run.jobs() if job.key.genotype == genotype and len(job.key.left_out) == 1]
+    tested = {job.key.left_out[0] for job in jobs if job.key.repetition == 0}
+    alone = [study for study, choice in row.choices.items() if choice.genotype == genotype and study != FINAL]
+    expected = {subject for study in alone for subject in run.plan.partition.groups[int(study)]}
+    assert expected <= tested
+    labels, places = run.plan.book.labels, {job.key.left_out[0]: job for job in jobs}
+    rows = np.concatenate([places[subject].rows for subject in sorted(expected)])
+    kept = [places[subject].epoch_predictions for subject in sorted(expected)]
+    epochs = np.concatenate([one for one in kept if one is not None], axis=1)
+    best = max(range(len(epochs)), key=lambda epoch: macro_f1(labels[rows], epochs[epoch]))
+    same = replace(row, choices=dict.fromkeys(alone, row.choices["0"]) | {FINAL: row.choices[FINAL]})
+    found = _best_epochs(run, same, 0)
+    assert found is not None
+    predicted = np.full(len(labels), -1)
+    predicted[rows] = epochs[best]
+    assert found[0] == pytest.approx(macro_f1(labels, predicted))
+
+
+def test_a_full_audit_is_refused_where_the_time_is_limited(finished: SearchResult) -> None:
+    plan = finished.plan
+    check_audit("full", plan)
+    with pytest.raises(PlanError, match="cannot be given with --time"):
+        check_audit("full", replace(plan, settings=replace(plan.settings, time=60.0)))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -15,9 +16,13 @@ from sklearn.preprocessing import StandardScaler
 
 from mernas.components.datasets.clip import Dataset
 from mernas.components.datasets.synthetic import Synthetic
+from mernas.evaluation import fitting
+from mernas.evaluation.jobs import Job, Outcome
+from mernas.search import executor
 from mernas.search.evaluate import find_pipeline, run_evaluation
+from mernas.search.executor import Interrupted
 from mernas.search.run import load_data
-from mernas.space.errors import UnavailableError
+from mernas.space.errors import PlanError, UnavailableError
 from mernas.space.genotype import parse_genotype
 from mernas.space.presets import load_preset
 
@@ -73,3 +78,44 @@ def test_the_majority_on_the_released_flow_images_has_its_known_scores(real_data
     result = run_evaluation("majority", load_data(f"flow-images={real_data}"))
     assert result.scores.uf1 == pytest.approx(0.241, abs=0.001)
     assert result.scores.uar == pytest.approx(1 / 3)
+
+
+def test_an_evaluation_that_keeps_its_folds_goes_on_where_it_was_stopped(
+    toy: Callable[..., Dataset], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    text = """
+    streams: [{input: {optical_flow: {estimator: given, size: 14}}, backbone: [{convolution: {width: 3}}]}]
+    tasks: [emotion]
+    training: {scratch: {epochs: 2}}
+    loss: cross_entropy
+    """
+    genotype, folder = parse_genotype(text), tmp_path / "kept"
+    whole = run_evaluation(genotype, toy(), cache=tmp_path)
+    trained: list[str] = []
+    run = fitting.run_job
+
+    def counted(job: Job, *rest: Any) -> Outcome:
+        trained.append(job.key)
+        return run(job, *rest)
+
+    monkeypatch.setattr(executor, "run_job", counted)
+    with pytest.raises(Interrupted):
+        run_evaluation(genotype, toy(), cache=tmp_path, keep=folder, stopping=lambda: len(trained) >= 2)
+    assert len(trained) == 2
+    resumed = run_evaluation(genotype, toy(), cache=tmp_path, keep=folder)
+    assert len(trained) == len(set(trained)) == 6
+    assert resumed.predictions.equals(whole.predictions)
+    assert resumed.audit is not None
+    assert whole.audit is not None
+    assert resumed.audit.plain() == whole.audit.plain()
+    again = run_evaluation(genotype, toy(), cache=tmp_path, keep=folder)
+    assert again.predictions.equals(whole.predictions)
+    assert len(trained) == 6
+
+
+def test_folds_of_another_evaluation_are_not_taken_for_ones_own(toy: Callable[..., Dataset], tmp_path: Path) -> None:
+    run_evaluation("majority", toy(), cache=tmp_path, keep=tmp_path / "kept")
+    with pytest.raises(PlanError, match="another"):
+        run_evaluation("majority", toy(), seed=1, cache=tmp_path, keep=tmp_path / "kept")
+    with pytest.raises(PlanError, match="another"):
+        run_evaluation("majority", toy(seed=1), cache=tmp_path, keep=tmp_path / "kept")

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import importlib.util
+import os
 import re
+import shutil
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -16,21 +18,24 @@ from sklearn.metrics import f1_score, recall_score
 
 from mernas.components.datasets.clip import Dataset
 from mernas.evaluation.bundle import read_bundle
+from mernas.evaluation.calibration import TEMPERATURES
 from mernas.evaluation.custody import number_rows
 from mernas.evaluation.fitting import fit_and_predict
 from mernas.evaluation.footprint import FreshProcess
 from mernas.evaluation.jobs import make_job
 from mernas.evaluation.model import load_model, network_bytes
-from mernas.search import export
+from mernas.search import export, placing
 from mernas.search.calibrating import calibrate
-from mernas.search.card_scores import groupings, part_scores
+from mernas.search.card_scores import PartScore, groupings, part_scores, published
 from mernas.search.executor import Interrupted
 from mernas.search.export import Exported, export_model, find_row, train_on_everyone
 from mernas.search.features import FeatureShelf
 from mernas.search.finished import FinishedRun, open_run
+from mernas.search.model_card import CardContent, write_card
+from mernas.search.placing import place_of
 from mernas.search.printing import print_export
 from mernas.search.reporter import Silent
-from mernas.search.run import SearchResult
+from mernas.search.run import SearchResult, load_data
 from mernas.space.errors import DataError, PlanError, RunError
 from mernas.space.genotype import parse_genotype
 
@@ -79,11 +84,16 @@ def words(text: str) -> str:
     return " ".join(text.split())
 
 
+def with_folder(run: FinishedRun, folder: Path) -> FinishedRun:
+    """The same run as if it lay elsewhere, with nothing but what a test puts there."""
+    return replace(run, folder=folder)
+
+
 def test_a_fresh_process_gives_the_probabilities_of_this_one(exported: Exported) -> None:
     assert exported.difference <= 1e-5
     present = {path.name for path in exported.folder.iterdir()}
     made = {"README.md", "bundle.json", "environment.txt", "genotype.yaml", "model.safetensors", "model.pt2"}
-    assert made <= present <= {*made, "model.onnx"}
+    assert made <= present <= {*made, "model.onnx", ".gitattributes"}
     assert [path.name for path in exported.folder.parent.iterdir() if path.name.startswith(".")] == []
 
 
@@ -184,6 +194,32 @@ def test_a_run_directory_alone_has_no_clips_to_train_on(run: FinishedRun, tmp_pa
         export_model(run, "best", tmp_path / "model")
 
 
+def test_data_are_named_part_by_part_and_with_a_path_only_where_there_is_one(run: FinishedRun, tmp_path: Path) -> None:
+    named = replace(run.plan.dataset, name="flow-images+synthetic")
+    composite = replace(run, plan=replace(run.plan, dataset=named), folder=tmp_path)
+    with pytest.raises(DataError) as caught:
+        export_model(composite, "best", tmp_path / "model")
+    assert str(caught.value).endswith("Name them: --data flow-images=PATH --data synthetic.")
+    with pytest.raises(PlanError) as refused:
+        find_row(composite, export.parse_rule("<=5k"))
+    assert "mernas search --data flow-images=PATH --data synthetic --space" in str(refused.value)
+    # And that is what loading takes.
+    assert load_data("synthetic").name == "synthetic"
+    with pytest.raises(DataError, match="has no files"):
+        load_data("synthetic=PATH")
+    with pytest.raises(DataError, match="needs to know where it lies"):
+        load_data("flow-images")
+
+
+def test_where_the_data_lie_that_is_no_text_is_told(run: FinishedRun, tmp_path: Path) -> None:
+    (tmp_path / "data.txt").write_bytes(b"flow-images=/data/\xe9\n")
+    with pytest.raises(DataError, match=r"data\.txt: cannot be read, found not UTF-8 text"):
+        find_row(with_folder(run, tmp_path), export.parse_rule("<=5k"))
+    (tmp_path / "data.txt").write_text("flow-images=/data/x y\n\n")
+    with pytest.raises(PlanError, match=r"mernas search --data 'flow-images=/data/x y' --space"):
+        find_row(with_folder(run, tmp_path), export.parse_rule("<=5k"))
+
+
 def test_a_run_of_another_engine_is_refused(run: FinishedRun, data: Dataset) -> None:
     older = replace(run.plan, description={**run.plan.description, "engine": 0})
     with pytest.raises(PlanError, match="was made with engine 0"):
@@ -227,10 +263,118 @@ def test_a_folder_is_written_whole_or_not_at_all(
         export_model(run, "best", tmp_path / "model", data, programs=())
     assert list(tmp_path.iterdir()) == []
     quick(0.0)
-    answers = iter([False] * 2)  # after the training and the programs; asked for the third time, the user stops
+    for place in (tmp_path / "model", tmp_path / "above" / "model"):
+        for steps in range(4):  # after the training, the programs, the trial and the card
+            answers = iter([False] * steps)
+            with pytest.raises(Interrupted):
+                export_model(run, "best", place, data, programs=(), stopping=lambda rest=answers: next(rest, True))
+            assert list(tmp_path.iterdir()) == []
+
+
+def test_a_process_that_fails_because_the_user_stops_is_no_fault_of_the_installation(
+    run: FinishedRun, data: Dataset, tmp_path: Path, quick: object, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[bool] = []
+
+    def stop(*_: object) -> None:
+        asked.append(True)
+        raise RunError("the fresh process failed, found KeyboardInterrupt")
+
+    monkeypatch.setattr(export, "predict_in_fresh_process", stop)
     with pytest.raises(Interrupted):
-        export_model(run, "best", tmp_path / "model", data, programs=(), stopping=lambda: next(answers, True))
+        export_model(run, "best", tmp_path / "model", data, programs=(), stopping=lambda: bool(asked))
+    with pytest.raises(RunError):
+        export_model(run, "best", tmp_path / "model", data, programs=())
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_place_that_cannot_be_written_is_found_out_before_the_training(
+    run: FinishedRun, data: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(export, "train_on_everyone", lambda *_: pytest.fail("it trained"))
+    (tmp_path / "file").write_text("")
+    with pytest.raises(DataError, match=r"--out .*file/model: cannot be written"):
+        export_model(run, "best", tmp_path / "file" / "model", data)
+    (tmp_path / "empty").mkdir()
+
+    def full(**_: object) -> None:
+        raise OSError(30, "Read-only file system")
+
+    monkeypatch.setattr(placing.tempfile, "mkdtemp", full)
+    for name in ("new", "empty"):
+        with pytest.raises(DataError, match=r"cannot be written, found Read-only file system"):
+            export_model(run, "best", tmp_path / name, data)
+    assert {path.name for path in tmp_path.iterdir()} == {"file", "empty"}
+
+
+def test_a_folder_that_exists_stays_the_same_folder(
+    run: FinishedRun, data: Dataset, tmp_path: Path, quick: object, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    place = tmp_path / "mine"
+    place.mkdir()
+    number = place.stat().st_ino
+    monkeypatch.chdir(place)
+    for _ in range(2):  # an empty one, and one that holds a model
+        made = export_model(run, "best", ".", data, programs=())
+        assert made.folder == place
+        assert place.stat().st_ino == number
+        assert (Path.cwd() / "bundle.json").is_file()
+        assert {path.name for path in place.iterdir()} == {*read_bundle(place).files, "bundle.json", ".gitattributes"}
+    assert [path.name for path in tmp_path.iterdir()] == ["mine"]
+
+
+@pytest.mark.parametrize("before", [False, True])
+def test_a_move_that_fails_half_way_leaves_what_was_there(
+    exported: Exported, tmp_path: Path, before: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    place = tmp_path / "model"
+    shutil.copytree(exported.folder, place) if before else place.mkdir()
+    was = {path.name: path.read_bytes() for path in place.iterdir()}
+    rename, order = Path.rename, []
+
+    def last_fails(source: Path, target: Path) -> Path:
+        if source.name == "bundle.json" and target.parent == place and source.parent.suffix == ".part":
+            order.extend(path.name for path in place.iterdir() if path.is_file())
+            raise OSError(28, "No space left on device")
+        return rename(source, target)
+
+    monkeypatch.setattr(Path, "rename", last_fails)
+    with placing.staging(place) as staged:
+        shutil.copytree(exported.folder, staged, dirs_exist_ok=True)
+        with pytest.raises(OSError, match="No space left"):
+            placing.move_whole(staged, place, exported.bundle.genotype)
+    assert {"model.safetensors", "README.md"} <= set(order)  # all others had been moved: the manifest comes last
+    assert "bundle.json" not in order
+    assert {path.name: path.read_bytes() for path in place.iterdir()} == was
+
+
+def test_a_damaged_model_in_the_place_is_called_so_with_what_helps(
+    exported: Exported, run: FinishedRun, data: Dataset, tmp_path: Path
+) -> None:
+    place = tmp_path / "model"
+    shutil.copytree(exported.folder, place)
+    (place / "model.safetensors").write_bytes(b"x")
+    with pytest.raises(DataError) as caught:
+        export_model(run, "best", place, data)
+    message = str(caught.value)
+    assert f"--out {place}: holds a model that is damaged" in message
+    assert "model.safetensors: is not the file that was exported" in message
+    assert message.endswith("Choose another folder, or move this one away.")
+    assert "again" not in message  # that is what was tried
+
+
+def test_what_cannot_be_asked_of_an_export_is_told_at_once(run: FinishedRun, data: Dataset, tmp_path: Path) -> None:
+    with pytest.raises(PlanError) as caught:
+        export_model(run, "best", tmp_path / "model", data, programs=("model.onx", "model.pt2"), repetitions=0)
+    unknown, repetitions = map(str, caught.value.problems)
+    assert unknown.startswith('program "model.onx": is not known. Did you mean "model.onnx"')
+    assert "Known: model.onnx, model.pt2" in unknown
+    assert "repetitions: must be at least 1, found 0" in repetitions
+    with pytest.raises(PlanError, match="must be a list of names"):
+        export_model(run, "best", tmp_path / "model", data, programs="model.pt2")
+    (tmp_path / "loop").symlink_to(tmp_path / "loop")
+    with pytest.raises(DataError, match="--out"):
+        export_model(run, "best", tmp_path / "loop", data)
 
 
 def test_onnx_that_cannot_be_had_is_told_in_the_card_the_manifest_and_to_the_user(
@@ -336,6 +480,70 @@ def test_ages_are_put_into_decades_and_gaps_are_told(data: Dataset) -> None:
     assert "sex" not in found
 
 
+@pytest.mark.parametrize("name", ["Age", "age_years", "Age in years"])
+def test_no_age_is_published_as_it_is(data: Dataset, name: str) -> None:
+    given = ["21", "n/a", "inf", "-1", "999", "nan", "31.5", "thirty", "1e400", "0"]
+    ages = pd.Series([given[place % 10] for place in range(len(data))], index=data.annotations.index)
+    plain = data.annotations.drop(columns=["age"])
+    (found,) = (
+        groups
+        for column, groups in groupings(replace(data, annotations=plain.assign(**{name: ages}))).items()
+        if column.startswith("age")
+    )
+    assert found[:10] == ["20 to 29", *["not stated"] * 5, "30 to 39", "not stated", "not stated", "0 to 9"]
+
+
+def test_codes_of_groups_stay_codes_and_gaps_are_one_group(data: Dataset) -> None:
+    count = len(data)
+    codes = pd.Series([None, *[float(1 + place % 12) for place in range(count - 1)]], index=data.annotations.index)
+    genders = [("F", "f ", "M", "n/a", "", "Unknown")[place % 6] for place in range(count)]
+    table = data.annotations.assign(ethnicity=codes, Gender=genders)
+    found = groupings(replace(data, annotations=table))
+    assert found["ethnicity"][:13] == ["not stated", *(str(code) for code in range(1, 13))]
+    assert found["gender"][:6] == ["F", "F", "M", *["not stated"] * 3]
+
+
+def test_nobody_s_own_scores_are_published(run: FinishedRun, data: Dataset, tmp_path: Path, quick: object) -> None:
+    def group(subjects: int) -> PartScore:
+        return PartScore(f"{subjects}", 9, subjects, 0.5, 0.4, 0.6, 0.5, 0.5, (0.5,), ())
+
+    assert published([group(3), group(2)]) == ((group(3), group(2)), 0)
+    assert published([group(3), group(1), group(2)]) == ((group(3), group(2)), 1)
+    assert published([group(3), group(1)]) == ((), 2)  # the one person is everyone less the three
+    assert published([group(1), group(1), group(1)]) == ((), 3)
+    first = data.subjects[0]
+    alone = ["alone" if clip.subject == first else "others" for clip in data]
+    three = ["lone" if one == "alone" else str(place % 2) for place, one in enumerate(alone)]
+    table = data.annotations.assign(sex=alone, ethnicity=three)
+    text = card(export_model(run, "best", tmp_path / "model", replace(data, annotations=table), programs=()))
+    assert "| alone |" not in text
+    assert "| others |" not in text
+    assert "| lone |" not in text
+    assert "| 0 | 5 \\* |" in text
+    said = words(text)
+    reason = "that are not shown, because their figures would be those of a single person or give such away:"
+    assert f"Groups by sex {reason} 2." in said
+    assert f"Groups by ethnicity {reason} 1." in said
+
+
+def test_a_temperature_at_its_bound_is_flagged(
+    run: FinishedRun, data: Dataset, tmp_path: Path, quick: object, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    contents: list[CardContent] = []
+    monkeypatch.setattr(export, "write_card", lambda content: contents.append(content) or "card")
+    export_model(run, "best", tmp_path / "model", data, programs=())
+    (content,) = contents
+
+    def text(temperature: float) -> str:
+        return words(write_card(replace(content, bundle=replace(content.bundle, temperature=temperature))))
+
+    low, high = TEMPERATURES
+    assert "lies at a bound of the range in which it is sought, 0.05 to 20:" in text(low * (1 + 1e-6))
+    assert "may be far too sure" in text(low)
+    assert "say next to nothing" in text(high * (1 - 1e-6))
+    assert "lies at a bound" not in text(1.3)
+
+
 def test_a_part_that_lacks_a_class_has_no_interval(run: FinishedRun, data: Dataset) -> None:
     parts = ["without" if emotion != "surprise" else "with" for emotion in data.annotations["emotion"]]
     row = find_row(run, export.parse_rule("best"))
@@ -351,3 +559,8 @@ def test_a_card_without_groups_says_that_nothing_can_be_said(
     made = export_model(run, "knee", tmp_path / "model", toy(), programs=())
     assert "do not tell people apart by sex, ethnicity or age" in words(card(made))
     assert "`model.onnx`: was not asked for" in card(made)
+
+
+def test_a_place_whose_name_is_not_utf_8_is_refused_by_name() -> None:
+    with pytest.raises(DataError, match="must have a name in UTF-8"):
+        place_of(os.fsdecode(b"mod\xe8le"))

@@ -5,6 +5,8 @@ from __future__ import annotations
 import csv
 import io
 import json
+import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable
@@ -232,6 +234,30 @@ def test_a_path_with_square_brackets_is_shown_as_it_is(trained: Trained, tmp_pat
     predict_command(trained.folder, [str(path)])
     shown = "".join(line.strip("│ ").partition("│")[0].strip() for line in capsys.readouterr().out.splitlines())
     assert "[red]x[/red].mkv" in shown
+
+
+def test_a_model_whose_place_is_not_utf8_is_named_in_what_can_be_printed(
+    trained: Trained, videos: list[str], tmp_path: Path
+) -> None:
+    folder = tmp_path / os.fsdecode(b"mod\xe9l")
+    try:
+        shutil.copytree(trained.folder, folder)
+    except OSError:
+        pytest.skip("this file system takes UTF-8 names only")
+    told = json.loads(predict_sources(folder, videos).json().encode("utf-8"))
+    assert told["model"] == f"{tmp_path}/mod\\udce9l"
+    assert told["predictions"] == predict_sources(trained.folder, videos).plain()["predictions"]
+
+
+def test_a_recording_whose_name_is_not_utf8_is_told_in_one_message(trained: Trained, tmp_path: Path) -> None:
+    video = write_video(tmp_path / "clip.mkv", trained.clips[0], "FFV1")
+    renamed = tmp_path / os.fsdecode(b"clip\xe9.mkv")
+    try:
+        video.rename(renamed)
+    except OSError:
+        pytest.skip("this file system takes UTF-8 names only")
+    found = messages(DataError, lambda: predict_command(trained.folder, [renamed]))
+    assert found == [f'"{tmp_path}/clip\\udce9.mkv": its name must be UTF-8. Rename it.']
 
 
 def test_clips_that_share_a_note_share_a_line() -> None:

@@ -7,6 +7,7 @@ import functools
 import hashlib
 import io
 import json
+import os
 import shutil
 import sqlite3
 from collections.abc import Callable
@@ -23,6 +24,7 @@ from mernas.cli import cli
 from mernas.components.datasets.clip import Dataset
 from mernas.search import verify_draws
 from mernas.search.executor import Interrupted
+from mernas.search.finished import open_run
 from mernas.search.run import SearchResult, run_search
 from mernas.search.verify import verify_run
 from mernas.space.errors import LedgerError, PlanError
@@ -553,6 +555,33 @@ def test_what_is_no_run_directory_is_told_in_one_message(run: Path, tmp_path: Pa
     assert result.exit_code == 2
     assert result.stderr.startswith("mernas: ")
     assert len(result.stderr.splitlines()) == 1
+
+
+def test_a_run_directory_that_may_not_be_entered_is_told_in_one_message(
+    run: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = Path.stat
+
+    def refused(path: Path, *, follow_symlinks: bool = True) -> os.stat_result:
+        if path.parent == run:  # root, who may run this, is never refused
+            raise PermissionError(13, "Permission denied", str(path))
+        return whole(path, follow_symlinks=follow_symlinks)
+
+    monkeypatch.setattr(Path, "stat", refused)
+    for command in ("verify", "report"):
+        result = mernas(command, run)
+        assert result.exit_code == 2
+        assert result.stderr == f"mernas: {run}: cannot be read, found Permission denied. Check permissions.\n"
+
+
+def test_a_run_directory_whose_name_is_not_utf8_holds(run: Path) -> None:
+    folder = run.parent / os.fsdecode(b"r\xe9sum\xe9 100%?#")
+    try:
+        run.rename(folder)
+    except OSError:
+        pytest.skip("this file system takes UTF-8 names only")
+    assert verify_run(folder).holds
+    assert len(open_run(folder).rows) == len(open_run(folder.rename(run)).rows) > 0
 
 
 @pytest.mark.parametrize("damage", ["whole", "page", "empty"])
