@@ -224,8 +224,8 @@ def test_the_table_for_people_shows_notes_confidence_and_the_estimate(
     assert "Confident: the largest probability is at least 0.500, as was to be so for 90% of new clips." in said.out
     assert "the rule knee attains UF1 0.610 (0.520 to 0.690) on new subjects" in said.out
     (shown,) = predict_sources(trained.folder, videos[:1]).clips
-    line = next(line for line in said.out.splitlines() if "0.mkv" in line)
-    assert [f"{value:.3f}" in line for value in shown.probabilities.values()] == [True] * 3
+    figures = [f"{value:.3f}" for value in shown.probabilities.values()]  # the first line of a clip, its name may fold
+    assert any(all(figure in line for figure in figures) for line in said.out.splitlines())
 
 
 def test_a_path_with_square_brackets_is_shown_as_it_is(trained: Trained, tmp_path: Path, capsys: Captured) -> None:

@@ -197,7 +197,7 @@ def test_cards_open_and_yaml_is_copied(opened: Page, file: Path, finished: Searc
     opened.bring_to_front()  # only the page in front may use the clipboard
     button = card.get_by_role("button", name=re.compile("Copy YAML"))
     button.click()
-    opened.wait_for_function("document.getElementById('said').textContent === 'YAML copied'")
+    opened.locator("#said", has_text="YAML copied").wait_for(state="attached")  # waiting by a script needs eval
     copied = opened.evaluate("navigator.clipboard.readText()")
     genotype = str(card.locator("summary .mono").first.inner_text())
     assert copied == run.genotype(genotype).to_yaml()
