@@ -97,7 +97,7 @@ def print_search(result: SearchResult, as_json: bool) -> None:
         "inner UF1 is the score that candidates were chosen by: no estimate. nested UF1 is the estimate; its interval\n"
         "covers the choice of subjects, not of seeds. The largest nested UF1 of the front is itself a selection."
     )
-    click.echo(f"Everything, with a picture (front.png), is in {result.folder}")
+    click.echo(f"Everything is in {result.folder}; to read it, open {result.folder / 'report.html'}")
 
 
 def _print_table(title: str, data: pd.DataFrame, name: str) -> None:

@@ -38,7 +38,7 @@ class Screen:
     def __enter__(self) -> Screen:
         if self.console.is_terminal:
             self._progress = Progress(
-                TextColumn("{task.description}"),
+                TextColumn("{task.description}", markup=False),
                 BarColumn(),
                 MofNCompleteColumn(),
                 TimeElapsedColumn(),
@@ -60,7 +60,7 @@ class Screen:
         bar = self._progress.add_task(title, total=total) if self._progress is not None else None
         self._stages.append(_Stage(title, total, time.perf_counter(), bar))
         if self._progress is None:
-            self.console.print(f"{title}: {total} to do", highlight=False)
+            self.console.print(f"{title}: {total} to do", highlight=False, markup=False)
         self._write(f"{title}: {total} to do")
 
     def resize(self, left: int) -> None:
@@ -90,12 +90,14 @@ class Screen:
         stage = self._stages.pop()
         text = f"{stage.title}: done in {time.perf_counter() - stage.since:.1f} s"
         if self._progress is None:
-            self.console.print(text, highlight=False)
+            self.console.print(text, highlight=False, markup=False)
         self._write(text)
 
     def say(self, text: str) -> None:
         """Something that the user should know."""
-        (self._progress.console if self._progress is not None else self.console).print(text, highlight=False)
+        (self._progress.console if self._progress is not None else self.console).print(
+            text, highlight=False, markup=False
+        )
         self._write(text)
 
     def _write(self, text: str) -> None:

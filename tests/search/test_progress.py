@@ -25,3 +25,14 @@ def test_stages_are_told_and_logged(terminal: bool, tmp_path: Path) -> None:
     assert "a candidate failed" in shown
     assert ("2/2" in shown) == terminal
     assert ["2 to do" in logged[0], "failed" in logged[1], "done in" in logged[2]] == [True] * 3
+
+
+@pytest.mark.parametrize("terminal", [False, True])
+def test_square_brackets_are_text_and_no_markup(terminal: bool) -> None:
+    stream = io.StringIO()
+    with Screen(Console(file=stream, force_terminal=terminal, width=100)) as screen:
+        screen.stage("LOSO of [red]x", 1)
+        screen.say("install mernas[onnx]")
+        screen.advance()
+    assert "install mernas[onnx]" in stream.getvalue()
+    assert "[red]x" in stream.getvalue()
