@@ -9,7 +9,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import cv2
 import numpy as np
 import safetensors
 import safetensors.torch
@@ -17,16 +16,15 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from mernas.components.contracts import Input, Preprocessing
 from mernas.components.datasets.clip import Clip
 from mernas.components.topologies.network import Network, build_network
 from mernas.evaluation.bundle import REWRITTEN, WEIGHTS, Bundle, read_bundle, seal
 from mernas.evaluation.calibration import temper
 from mernas.evaluation.fitting import numeric_state, predict
-from mernas.evaluation.preparation import Recipe
+from mernas.evaluation.preparation import prepare_now
 from mernas.evaluation.serving import clips_of
 from mernas.space.errors import DataError, MernasError, Problem, raise_all
-from mernas.space.genotype import Genotype, instantiate
+from mernas.space.genotype import Genotype
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -188,34 +186,6 @@ def restore_network(genotype: Genotype, classes: int, content: bytes, subject: s
         network = build_network(genotype, classes)
     network.load_state_dict(tensors)
     return network.eval().requires_grad_(False)
-
-
-def prepare_now(clips: Sequence[Clip], recipe: Recipe) -> NDArray[np.float32]:
-    """Return the maps (n, C, H, W) of some clips without any cache.
-
-    Raises:
-        DataError: If a clip lacks what the recipe needs, or its map is not finite; all such clips at once.
-    """
-    component: Input = instantiate(recipe.input)
-    steps: list[Preprocessing] = [instantiate(leaf) for leaf in recipe.preprocessing]
-    maps = np.empty((len(clips), *component.shape), dtype=np.float32)
-    problems: list[Problem | str] = []
-    for place, whole in enumerate(clips):
-        clip = whole
-        try:
-            for step in steps:
-                clip = step.apply(clip)
-            made = component.prepare(clip)
-        except (ValueError, OSError, IndexError, cv2.error) as error:
-            problems.append(Problem(clip.key, f"cannot be prepared by {recipe.title}", str(error), "check the clip"))
-            continue
-        if made.shape != component.shape or not np.isfinite(made).all():
-            rule = f"must give finite maps of shape {component.shape}"
-            problems.append(Problem(f"{recipe.title} of {clip.key}", rule, str(made.shape)))
-            continue
-        maps[place] = made
-    raise_all(DataError, problems)
-    return maps
 
 
 def _checked_request(

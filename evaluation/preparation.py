@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 from mernas.components.contracts import Input, Preprocessing
 from mernas.components.datasets.clip import Clip, content_hash
 from mernas.evaluation.whole_file import write_whole
-from mernas.space.errors import DataError, Problem
+from mernas.space.errors import DataError, Problem, raise_all
 from mernas.space.genotype import Genotype, Leaf, instantiate
 
 Progress = Callable[[int, int], None]
@@ -135,15 +135,56 @@ def _compute(
     workers: int,
     progress: Progress | None,
 ) -> NDArray[np.float32]:
-    component: Input = instantiate(recipe.input)
-    steps: list[Preprocessing] = [instantiate(leaf) for leaf in recipe.preprocessing]
-    known = _known_rows(folder, set(fingerprints), component.shape)
+    shape = instantiate(recipe.input).shape
+    known = _known_rows(folder, set(fingerprints), shape)
     missing = [fingerprint for fingerprint in fingerprints if fingerprint not in known]
     by_content = {clip.fingerprint: clip for clip in clips}
     problems: list[Problem] = []
 
-    def prepared(fingerprint: str) -> NDArray[np.float32] | Problem:
-        clip = by_content[fingerprint]
+    prepared = _preparer(recipe)
+    maps = np.empty((len(fingerprints), *shape), dtype=np.float32)
+    places = {fingerprint: place for place, fingerprint in enumerate(fingerprints)}
+    for fingerprint, row in known.items():
+        maps[places[fingerprint]] = row
+    with ThreadPoolExecutor(max_workers=max(workers, 1)) as pool:
+        results = pool.map(prepared, [by_content[fingerprint] for fingerprint in missing])
+        for done, (fingerprint, result) in enumerate(zip(missing, results, strict=True), start=1):
+            if isinstance(result, Problem):
+                problems.append(result)
+            else:
+                maps[places[fingerprint]] = result
+            if progress is not None:
+                progress(done, len(missing))
+    if problems:
+        raise DataError(problems)
+    return maps
+
+
+def prepare_now(clips: Sequence[Clip], recipe: Recipe) -> NDArray[np.float32]:
+    """Return the maps (N, C, H, W) of some clips without any cache.
+
+    Raises:
+        DataError: If a clip lacks what the recipe needs, or its map is not finite; all such clips at once.
+    """
+    prepared = _preparer(recipe)
+    maps = np.empty((len(clips), *instantiate(recipe.input).shape), dtype=np.float32)
+    problems: list[Problem | str] = []
+    for place, clip in enumerate(clips):
+        result = prepared(clip)
+        if isinstance(result, Problem):
+            problems.append(result)
+        else:
+            maps[place] = result
+    raise_all(DataError, problems)
+    return maps
+
+
+def _preparer(recipe: Recipe) -> Callable[[Clip], NDArray[np.float32] | Problem]:
+    """What makes the map of one clip, or says why it cannot."""
+    component: Input = instantiate(recipe.input)
+    steps: list[Preprocessing] = [instantiate(leaf) for leaf in recipe.preprocessing]
+
+    def prepared(clip: Clip) -> NDArray[np.float32] | Problem:
         try:
             for step in steps:
                 clip = step.apply(clip)
@@ -155,21 +196,7 @@ def _compute(
             return Problem(f"{recipe.title} of {clip.key}", rule, str(result.shape))
         return result
 
-    maps = np.empty((len(fingerprints), *component.shape), dtype=np.float32)
-    places = {fingerprint: place for place, fingerprint in enumerate(fingerprints)}
-    for fingerprint, row in known.items():
-        maps[places[fingerprint]] = row
-    with ThreadPoolExecutor(max_workers=max(workers, 1)) as pool:
-        for done, (fingerprint, result) in enumerate(zip(missing, pool.map(prepared, missing), strict=True), start=1):
-            if isinstance(result, Problem):
-                problems.append(result)
-            else:
-                maps[places[fingerprint]] = result
-            if progress is not None:
-                progress(done, len(missing))
-    if problems:
-        raise DataError(problems)
-    return maps
+    return prepared
 
 
 def _known_rows(folder: Path, wanted: set[str], shape: tuple[int, ...]) -> dict[str, NDArray[np.float32]]:

@@ -15,8 +15,7 @@ from numpy.typing import NDArray
 from mernas.components.datasets.clip import Clip
 from mernas.components.datasets.flow_images import FlowImages
 from mernas.evaluation.bundle import Bundle, FrameSizes, RuleEstimate, TrainingData
-from mernas.evaluation.model import prepare_now
-from mernas.evaluation.preparation import recipe_of
+from mernas.evaluation.preparation import prepare_now, recipe_of
 from mernas.evaluation.serving import clips_of, needs_of
 from mernas.space.errors import DataError, MernasError, UnavailableError
 from mernas.space.genotype import parse_genotype
