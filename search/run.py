@@ -388,7 +388,7 @@ def check_audit(audit: str, plan: Plan) -> None:
     if audit not in AUDITS:
         raise PlanError(Problem("--audit", f"must be {' or '.join(AUDITS)}", audit))
     if audit == "full" and plan.settings.time is not None:
-        remedy = "audit the finished run: repeat its command with `--trials` in the place of --time"
+        remedy = "leave one of them out; a search with --trials can be audited whenever it is finished"
         raise PlanError(
             Problem("--audit full", "cannot be given with --time", format_duration(plan.settings.time), remedy)
         )
