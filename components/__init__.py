@@ -6,11 +6,38 @@ Importing this package registers every component: a new leaf is one new file in 
 from __future__ import annotations
 
 import importlib
+import importlib.metadata
 import pkgutil
+
+from mernas.space.errors import Problem, UnavailableError, raise_all
 
 # In the survey's order. `__path__` of a sub-package is the place to walk: an editable install hides the folders from
 # a walk over `mernas.__path__`.
 SECTIONS = ("datasets", "preprocessing", "inputs", "blocks", "topologies", "training", "losses", "classifiers")
+
+
+ENTRY_POINTS = "mernas.components"
+"""Packages of third parties name the modules that register their components under this group of entry points."""
+
+
+def load_third_parties() -> tuple[str, ...]:
+    """Import what installed packages name as modules of components; return their names, sorted.
+
+    Raises:
+        UnavailableError: If one of them cannot be imported: a search without it would be another search.
+    """
+    problems: list[Problem | str] = []
+    points = sorted(importlib.metadata.entry_points(group=ENTRY_POINTS), key=lambda point: point.name)
+    for point in points:
+        try:
+            point.load()
+        except Exception as error:  # whatever a stranger's module does wrong is told, and in whose name
+            package = point.dist.name if point.dist is not None else "an unknown package"
+            rule = f"its components ({point.value}) cannot be loaded"
+            found = f"{type(error).__name__}: {error}"
+            problems.append(Problem(f'package "{package}"', rule, found, "repair it or uninstall it"))
+    raise_all(UnavailableError, problems)
+    return tuple(point.name for point in points)
 
 
 def load_all() -> tuple[str, ...]:
@@ -30,3 +57,4 @@ def load_all() -> tuple[str, ...]:
 
 
 load_all()
+load_third_parties()

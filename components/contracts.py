@@ -1,13 +1,14 @@
 """What a component of each axis must be able to do, as protocols: nothing needs to be inherited.
 
-Shapes are those of one clip, without the batch: an image is `(C, H, W)`, a vector `(F,)`. Tensors have the batch first.
+Shapes are those of one clip, without the batch: an image is `(C, H, W)`, a video `(C, T, H, W)`, a graph of N nodes
+`(N, F)`, a sequence of T tokens `(T, F)`, a vector `(F,)`. Tensors have the batch first.
 A builder that cannot build for a shape (28 pixels and too many poolings) raises `SpaceError`; the search takes that as
 "infeasible" before anything is trained.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import ClassVar, Protocol
 
 import numpy as np
@@ -29,15 +30,22 @@ class NotFiniteError(MernasError, ArithmeticError):
 
 
 class Input(Protocol):
-    """Axis `input`: makes one map of one clip, deterministically (survey 4.2)."""
+    """Axis `input`: makes one map of one clip, deterministically (survey 4.2).
+
+    What it makes is an image, a video, a graph or a vector, as its `maps` declare.
+    """
 
     @property
     def channels(self) -> tuple[str, ...]:
-        """Names of the channels, e.g. `("u", "v", "strain")` or `("gray",)`."""
+        """Names of the channels of an image or video, e.g. `("u", "v", "strain")` or `("gray",)`.
+
+        For a graph, of the features of a node; for a vector, a single name for all. Grey values are called `gray` or
+        `gray …`, horizontal flow `u`, vertical flow `v`: augmentations go by these names.
+        """
 
     @property
-    def shape(self) -> tuple[int, int, int]:
-        """Shape (C, H, W) of every map."""
+    def shape(self) -> Shape:
+        """Shape of every map: (C, H, W), (C, T, H, W), (N, F) or (F,)."""
 
     def provides(self, facts: frozenset[str]) -> set[str]:
         """Return the capabilities that the maps have, given those of the data."""
@@ -70,17 +78,35 @@ class FlowEstimator(Protocol):
 
 
 class Block(Protocol):
-    """Axis `block`: map to map (survey 5.1)."""
+    """Axis `block`: map to map (survey 5.1).
+
+    A block of images that also says `maps={VIDEO: VIDEO}` and has a class attribute `frame_wise = True` is applied to
+    each frame of a video with the same weights: its `build` then is given the shape (C, H, W) of a frame.
+    """
 
     def build(self, shape: Shape) -> tuple[nn.Module, Shape]:
         """Return the module for an input of `shape`, and the shape that leaves it."""
 
 
+class Attention(Protocol):
+    """Axis `attention`: weighs the maps of a block (survey 5.1)."""
+
+    def build(self, channels: int) -> nn.Module:
+        """Return a module from maps (B, channels, H, W) or (B, channels, T, H, W) to maps of the same shape."""
+
+
 class Readout(Protocol):
-    """Axis `readout`: the last map of a stream to a vector."""
+    """Axis `readout`: the last map of a stream to a vector or to a sequence."""
 
     def build(self, shape: Shape) -> tuple[nn.Module, Shape]:
-        """Return the module for an input of `shape`, and the shape (F,) that leaves it."""
+        """Return the module for an input of `shape`, and the shape (F,) or (T, F) that leaves it."""
+
+
+class Cascade(Protocol):
+    """Axis `cascade`: a sequence to a vector (survey 5.2.3)."""
+
+    def build(self, shape: Shape) -> tuple[nn.Module, Shape]:
+        """Return the module for a sequence of shape (T, F), and the shape (F',) that leaves it."""
 
 
 class Fusion(Protocol):
@@ -88,6 +114,19 @@ class Fusion(Protocol):
 
     def build(self, features: Sequence[int]) -> tuple[nn.Module, int]:
         """Return a module that takes a list of tensors (B, features[i]), and the length of the vector it gives."""
+
+
+class ScoreFusion(Protocol):
+    """A fusion of the class scores of the streams, each of which then has a head of its own; it says `level = "score"`.
+
+    Attributes:
+        level: `score`; a fusion without this attribute fuses features.
+    """
+
+    level: ClassVar[str]
+
+    def build_scores(self, streams: int, classes: int) -> nn.Module:
+        """Return a module from logits (B, streams, classes) to logits (B, classes)."""
 
 
 class Head(Protocol):
@@ -115,6 +154,14 @@ class TrainingRows(Protocol):
         """Class numbers (n,), int64."""
 
     @property
+    def units(self) -> Tensor | None:
+        """Action units (n, U) float32: 1 shown, 0 not shown, NaN not annotated; None where the data have none."""
+
+    @property
+    def source(self) -> TrainingRows | None:
+        """Rows of the source domain, of other people than any here; None where there is none."""
+
+    @property
     def classes(self) -> int:
         """How many classes there are, whether or not all occur here."""
 
@@ -126,7 +173,7 @@ class TrainingRows(Protocol):
         """Return the channel names of a stream."""
 
     def maps(self, stream: int) -> Tensor:
-        """Return all training maps of a stream, (n, C, H, W) float32; do not change it in place."""
+        """Return all training maps of a stream, (n, *shape of its input) float32; do not change it in place."""
 
     def take(self, rows: Tensor | Sequence[int]) -> list[Tensor]:
         """Return, for every stream, the maps of some of the rows; asking for another row is refused."""
@@ -145,12 +192,16 @@ class Normalisation(Protocol):
 
 
 class Augmentation(Protocol):
-    """Axis `augmentation`: changes a batch of training maps, all streams of a clip alike (survey 4.1.5)."""
+    """Axis `augmentation`: changes a batch of training maps, all streams of a clip alike (survey 4.1.5).
+
+    Maps are images (B, C, H, W) or videos (B, C, T, H, W), whose frames are changed alike, unless the component says by
+    its needs (`PIXELS`, `MIRRORABLE`, …) that it must not be offered where a stream has other maps.
+    """
 
     def apply(
         self, maps: list[Tensor], channels: Sequence[tuple[str, ...]], generator: torch.Generator
     ) -> list[Tensor]:
-        """Return changed maps, (B, C, H, W) for each stream; the given ones are left as they are."""
+        """Return changed maps, as many and of the same shapes; the given ones are left as they are."""
 
 
 class Optimizer(Protocol):
@@ -176,6 +227,84 @@ class Loss(Protocol):
         """Return a module from (logits (B, K), targets (B,)) to a scalar."""
 
 
+class AuxiliaryLoss(Protocol):
+    """Axis `auxiliary_loss`: of the fused vector, before the head (survey 5.4); it holds its own weight."""
+
+    fit_scope: ClassVar[str]
+
+    def build(self, rows: TrainingRows, features: int) -> nn.Module:
+        """Return a module from (vectors (B, features), targets (B,)) to a scalar, multiplied by the weight.
+
+        Its parameters (class centres, say) are trained with those of the network and count nowhere.
+        """
+
+
+class SideTask(Protocol):
+    """Axis `side_task`: what is predicted beside the emotion, in training only (survey 5.2.4)."""
+
+    fit_scope: ClassVar[str]
+
+    def build(self, rows: TrainingRows, features: int) -> nn.Module:
+        """Return a module from (vectors (B, features), row numbers (B,)) to a scalar, multiplied by its weight.
+
+        Row numbers are those within the training rows of the job, whose annotations the module keeps.
+        """
+
+
+class Objective(Protocol):
+    """What a strategy minimises: the loss of the class scores and whatever is added to it."""
+
+    def outputs(self, network: nn.Module, maps: list[Tensor]) -> tuple[Tensor, Tensor]:
+        """Return logits (B, classes) and the fused vectors (B, F)."""
+
+    def value(self, outputs: tuple[Tensor, Tensor], rows: Tensor) -> Tensor:
+        """Return the loss, a scalar, if the outputs belong to these training rows (B,)."""
+
+    def parameters(self) -> Iterator[nn.Parameter]:
+        """Yield what is trained beside the network: class centres, heads of side tasks."""
+
+
+Objectives = Callable[[TrainingRows], Objective]
+"""Makes the objective of some training rows: of the job's own, or of the source domain."""
+
+
+class Sampler(Protocol):
+    """Axis `sampler`: which training rows make a batch (survey 5.3); by default every row once, shuffled."""
+
+    def batches(self, labels: Tensor, size: int, generator: torch.Generator) -> list[Tensor]:
+        """Return the batches of one epoch: row numbers, each at least two, about `size` in a batch.
+
+        Args:
+            labels: Class numbers (n,) of the training rows, on the generator's device.
+            size: The wanted size of a batch.
+            generator: Draws the rows.
+        """
+
+
+class Averaging(Protocol):
+    """Axis `averaging`: an average of the weights along the training, which takes their place at its end."""
+
+    def build(self, network: nn.Module, steps: int) -> WeightAverage:
+        """Return what collects the weights of the network over `steps` optimiser steps."""
+
+
+class WeightAverage(Protocol):
+    """An average of weights that is being collected."""
+
+    def update(self, step: int) -> None:
+        """Take the weights after optimiser step `step` (from 0)."""
+
+    def finish(self) -> None:
+        """Put the average into the network; called once, after the last step."""
+
+
+class Mixing(Protocol):
+    """Axis `mixing`: clips of a batch mixed with other clips of it, and their losses alike (survey 4.1.5)."""
+
+    def mix(self, maps: list[Tensor], generator: torch.Generator) -> tuple[list[Tensor], Tensor, float]:
+        """Return mixed maps, which row was mixed into which (a permutation (B,)), and the share of the row itself."""
+
+
 class Strategy(Protocol):
     """Axis `training`: how a network is trained on the rows of one job (survey 5.3)."""
 
@@ -185,7 +314,7 @@ class Strategy(Protocol):
         self,
         network: nn.Module,
         rows: TrainingRows,
-        loss: nn.Module,
+        objectives: Objectives,
         augmentation: Sequence[Augmentation],
         generator: torch.Generator,
         on_epoch: Callable[[int], None] | None = None,
@@ -210,6 +339,7 @@ class Classifier(Protocol):
     Attributes:
         fit_scope: As for every fitted step.
         family: The grid that a nested search goes through in full: values of hyper-parameters by name.
+        baseline: Whether every search is set beside it; yes for a class that does not say.
     """
 
     fit_scope: ClassVar[str]

@@ -31,12 +31,14 @@ class RowBook:
         subjects: Subject by row number.
         datasets: Dataset by row number.
         labels: Class number by row number.
+        units: Action units (N, U) by row number, 1 shown, 0 not, NaN not annotated; None where there are none.
     """
 
     clips: NDArray[np.int64]
     subjects: tuple[str, ...]
     datasets: tuple[str, ...]
     labels: NDArray[np.int64]
+    units: NDArray[np.float32] | None = None
 
     def rows_of(self, subjects: Sequence[str]) -> NDArray[np.int64]:
         """Return the rows of some subjects, ascending."""
@@ -53,24 +55,45 @@ def number_rows(dataset: Dataset, seed: int) -> RowBook:
     """Return row numbers: a shuffle of the sorted clip keys by the run's seed, which knows nothing of labels."""
     places = list(range(len(dataset)))
     random.Random(f"rows {seed}").shuffle(places)
-    labels = dataset.labels
+    labels, units = dataset.labels, dataset.units
     return RowBook(
         clips=np.array(places, dtype=np.int64),
         subjects=tuple(dataset.clips[place].subject for place in places),
         datasets=tuple(dataset.clips[place].dataset for place in places),
         labels=labels[places],
+        units=None if units is None else units[places],
     )
 
 
 @dataclass(frozen=True, eq=False)
-class FeatureStore:
-    """The shared object: maps by recipe and row number. It holds no name, path or label.
+class SourceRows:
+    """Annotations of the source domain: macro-expressions of people who are in no fold. Every job may learn from all.
 
     Attributes:
-        maps: Tensors (N, C, H, W) by recipe hash.
+        labels: Class numbers (M,).
+        units: Action units (M, U), or None.
+    """
+
+    labels: Tensor
+    units: Tensor | None = None
+
+
+def source_key(recipe: str) -> str:
+    """Return where a store keeps the maps of the source domain for a recipe."""
+    return f"{recipe} source"
+
+
+@dataclass(frozen=True, eq=False)
+class FeatureStore:
+    """The shared object: maps by recipe and row number. It holds no name, path or label of anyone who is ever tested.
+
+    Attributes:
+        maps: Tensors (N, ...) by recipe hash; those of the source domain (M, ...) by `source_key`.
+        source: The annotations of the source domain; None unless some pipeline learns from it.
     """
 
     maps: Mapping[str, Tensor]
+    source: SourceRows | None = None
 
     def select(self, recipe: str, rows: NDArray[np.int64]) -> Tensor:
         """Return a copy of the maps of some rows."""
@@ -81,11 +104,13 @@ class TrainingView:
     """The training rows of one job, as components are handed them; see `mernas.components.contracts.TrainingRows`.
 
     Args:
-        maps: For every stream, the maps (n, C, H, W) of the training rows.
+        maps: For every stream, the maps (n, ...) of the training rows.
         labels: Their class numbers (n,).
         classes: How many classes there are.
         channels: The channel names of every stream.
         holder: The component that holds this view, for messages.
+        units: Their action units (n, U), or None.
+        source: The rows of the source domain, or None.
     """
 
     def __init__(
@@ -95,12 +120,16 @@ class TrainingView:
         classes: int,
         channels: Sequence[tuple[str, ...]],
         holder: str = "the engine",
+        units: Tensor | None = None,
+        source: TrainingView | None = None,
     ) -> None:
         self._maps = list(maps)
         self._labels = labels
         self._classes = classes
         self._channels = list(channels)
         self._holder = holder
+        self._units = units
+        self._source = source
 
     def held_by(self, component: Leaf) -> TrainingView:
         """Return the same view in the name of a component, checking the fit scope that it declares.
@@ -113,12 +142,23 @@ class TrainingView:
         if scope != TRAINING_ROWS:
             rule = f'may only be fitted on the {TRAINING_ROWS} of its job (fit_scope = "{TRAINING_ROWS}")'
             raise CustodyError(Problem(title, rule, repr(scope), "narrow its fit scope"))
-        return TrainingView(self._maps, self._labels, self._classes, self._channels, title)
+        source = self._source.held_by(component) if self._source is not None else None
+        return TrainingView(self._maps, self._labels, self._classes, self._channels, title, self._units, source)
 
     @property
     def labels(self) -> Tensor:
         """Class numbers (n,), int64."""
         return self._labels
+
+    @property
+    def units(self) -> Tensor | None:
+        """Action units (n, U) float32: 1 shown, 0 not shown, NaN not annotated; None where the data have none."""
+        return self._units
+
+    @property
+    def source(self) -> TrainingView | None:
+        """Rows of the source domain, of other people than any here; None where there is none."""
+        return self._source
 
     @property
     def classes(self) -> int:
@@ -135,7 +175,7 @@ class TrainingView:
         return self._channels[stream]
 
     def maps(self, stream: int) -> Tensor:
-        """Return all training maps of a stream, (n, C, H, W)."""
+        """Return all training maps of a stream, (n, ...)."""
         return self._maps[stream]
 
     def take(self, rows: Tensor | Sequence[int]) -> list[Tensor]:

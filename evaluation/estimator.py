@@ -45,7 +45,7 @@ class MernasClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  #
     What it is fitted on, `X`, is one of
 
     - a sequence of n `Clip`s, which the pipeline's recipes prepare, in the cache like any other preparation;
-    - maps as the pipeline's recipe prepares them, an array (n, C, H, W), if all its streams see the same ones;
+    - maps as the pipeline's recipe prepares them, an array such as (n, C, H, W), if all its streams see the same ones;
     - a list of such arrays, one for each stream in the genotype's order;
     - for a classical pipeline also a table (n, F) of any F features, which takes the place of the flattened maps.
 
@@ -187,10 +187,11 @@ class MernasClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  #
             cache = None if self.cache is None else Path(self.cache)
             made = {recipe: torch.from_numpy(prepare(list(X), recipe, cache)) for recipe in dict.fromkeys(recipes)}
             return [made[recipe] for recipe in recipes], False
-        if isinstance(X, (list, tuple)) and _holds(X, np.ndarray) and X[0].ndim == 4:
+        ranks = {len(item.shape) + 1 for item in _inputs(genotype)}
+        if isinstance(X, (list, tuple)) and _holds(X, np.ndarray) and X[0].ndim in ranks:
             return _checked_streams(X, genotype), False
         X = np.asarray(X) if isinstance(X, (list, tuple, Tensor)) else X  # noqa: N806
-        if isinstance(X, np.ndarray) and X.ndim == 4:
+        if isinstance(X, np.ndarray) and X.ndim in ranks and (X.ndim > 2 or genotype.is_network):
             if len(set(recipes)) > 1:
                 rule = "must be a list of one array for each stream, because the streams see different maps"
                 titles = ", ".join(recipe.title for recipe in recipes)
@@ -261,7 +262,7 @@ def _checked_streams(arrays: Sequence[NDArray[Any]], genotype: Genotype) -> list
         raise DataError(Problem("X", rule, str(len(arrays)), "name the maps of every stream, in order"))
     problems: list[Problem | str] = []
     for number, (array, component) in enumerate(zip(arrays, inputs, strict=True)):
-        if array.ndim != 4 or array.shape[1:] != component.shape or len(array) != len(arrays[0]):
+        if array.shape[1:] != component.shape or len(array) != len(arrays[0]):
             rule = f"must be of shape (n, {', '.join(map(str, component.shape))}), with the same n in all"
             problems.append(Problem(f"X, maps of stream {number}", rule, str(array.shape)))
     if problems:

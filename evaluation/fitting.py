@@ -7,6 +7,7 @@ import socket
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from typing import cast
 
 import numpy as np
 import torch
@@ -18,15 +19,16 @@ from mernas.components.contracts import (
     Augmentation,
     Classifier,
     Input,
-    Loss,
     NotFiniteError,
+    Objective,
     Predictor,
     Strategy,
     TrainingRows,
 )
 from mernas.components.topologies.network import build_network, fit_normalisation
-from mernas.evaluation.custody import FeatureStore, TrainingView
-from mernas.evaluation.jobs import Job, Outcome
+from mernas.components.training.objective import GuardedRows, build_objective
+from mernas.evaluation.custody import FeatureStore, TrainingView, source_key
+from mernas.evaluation.jobs import Job, Outcome, has_side_task, learns_from_source
 from mernas.evaluation.limits import TimeOut, memory_limit, time_limit
 from mernas.evaluation.preparation import recipe_of
 from mernas.space.errors import CustodyError
@@ -89,14 +91,8 @@ def fit_and_predict(job: Job, store: FeatureStore) -> tuple[NDArray[np.float64],
         NotFiniteError: If the training or a prediction is not a number.
         CustodyError: If a component wants what it must not see.
     """
+    view = training_view(job, store)
     recipes = [recipe_of(stream).hash for stream in job.genotype.streams]
-    inputs: list[Input] = [instantiate(stream["input"]) for stream in job.genotype.streams]
-    view = TrainingView(
-        maps=[store.select(recipe, job.train_rows).to(job.device) for recipe in recipes],
-        labels=torch.from_numpy(job.train_labels).to(job.device),
-        classes=job.classes,
-        channels=[component.channels for component in inputs],
-    )
     held_out = [store.select(recipe, job.predict_rows).to(job.device) for recipe in recipes]
     with numeric_state(job.seed, job.device):
         if job.genotype.is_network:
@@ -106,6 +102,31 @@ def fit_and_predict(job: Job, store: FeatureStore) -> tuple[NDArray[np.float64],
     if not np.isfinite(probabilities).all():
         raise NotFiniteError("a predicted probability is not a number")
     return probabilities, epochs
+
+
+def training_view(job: Job, store: FeatureStore) -> TrainingView:
+    """Return the training rows of a job, with the source domain where its pipeline learns from one."""
+    recipes = [recipe_of(stream).hash for stream in job.genotype.streams]
+    inputs: list[Input] = [instantiate(stream["input"]) for stream in job.genotype.streams]
+    channels = [component.channels for component in inputs]
+    source = None
+    if store.source is not None and learns_from_source(job.genotype):
+        units = store.source.units
+        source = TrainingView(
+            maps=[store.maps[source_key(recipe)].to(job.device) for recipe in recipes],
+            labels=store.source.labels.to(job.device),
+            classes=job.classes,
+            channels=channels,
+            units=None if units is None or not has_side_task(job.genotype) else units.to(job.device),
+        )
+    return TrainingView(
+        maps=[store.select(recipe, job.train_rows).to(job.device) for recipe in recipes],
+        labels=torch.from_numpy(job.train_labels).to(job.device),
+        classes=job.classes,
+        channels=channels,
+        units=None if job.train_units is None else torch.from_numpy(job.train_units).to(job.device),
+        source=source,
+    )
 
 
 @contextmanager
@@ -167,22 +188,18 @@ def assemble(
     network = build_network(genotype, view.classes).to(device)
     normalised: TrainingRows = view.held_by(genotype["normalisation"])
     fit_normalisation(network, genotype, normalised)
-    losses: list[Leaf] = list(genotype["loss"])
-    modules = [_loss(leaf, view) for leaf in losses]
     augmentation: list[Augmentation] = [instantiate(leaf) for leaf in genotype["augmentation"]]
     strategy: Strategy = instantiate(genotype["training"])
     rows = view.held_by(genotype["training"])
     generator = torch.Generator().manual_seed(seed)
 
+    def objective(of: TrainingRows) -> Objective:
+        return build_objective(genotype, cast(GuardedRows, of), network)
+
     def train(on_epoch: Callable[[int], None] | None = None) -> None:
-        strategy.fit(network, rows, modules[0].to(device), augmentation, generator, on_epoch)
+        strategy.fit(network, rows, objective, augmentation, generator, on_epoch)
 
     return network, train
-
-
-def _loss(leaf: Leaf, view: TrainingView) -> nn.Module:
-    component: Loss = instantiate(leaf)
-    return component.build(view.held_by(leaf))
 
 
 def predict(network: nn.Module, maps: list[Tensor], batch: int = 512) -> NDArray[np.float64]:

@@ -88,7 +88,7 @@ class FreshProcess:
     memory: int | None
 
 
-def count_flops(network: nn.Module, shapes: Sequence[tuple[int, int, int]]) -> int:
+def count_flops(network: nn.Module, shapes: Sequence[tuple[int, ...]]) -> int:
     """Return the operations of one clip; see `Footprint.flops`.
 
     Args:

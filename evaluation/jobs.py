@@ -12,6 +12,8 @@ from numpy.typing import NDArray
 
 from mernas.evaluation.custody import RowBook
 from mernas.space.genotype import Genotype
+from mernas.space.registry import REGISTRY
+from mernas.space.taxonomy import SOURCE
 
 ENGINE_VERSION = 1
 """Raised whenever an equal job would give other bits; it is part of every plan."""
@@ -56,6 +58,7 @@ class Job:
         watch_epochs: Whether to record the predictions after every epoch; only where one subject is left out.
         seconds: How long it may take; None for no limit.
         attempt: Which attempt this is, from 1.
+        train_units: Action units of the training rows (n, U), only where the pipeline has a side task; else None.
     """
 
     key: str
@@ -69,6 +72,7 @@ class Job:
     watch_epochs: bool = False
     seconds: float | None = None
     attempt: int = 1
+    train_units: NDArray[np.float32] | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -147,4 +151,18 @@ def make_job(
         device=device,
         watch_epochs=len(key.left_out) == 1 and genotype.is_network,
         seconds=seconds,
+        train_units=book.units[rows] if book.units is not None and has_side_task(genotype) else None,
     )
+
+
+def has_side_task(genotype: Genotype) -> bool:
+    """Return whether a pipeline predicts something beside the emotion in training, and so wants its annotations."""
+    return genotype.is_network and genotype["side_task"] is not None
+
+
+def learns_from_source(genotype: Genotype) -> bool:
+    """Return whether a pipeline's training needs the source domain."""
+    if not genotype.is_network:
+        return False
+    training = genotype["training"]
+    return SOURCE in REGISTRY.get(training.axis, training.name).needs

@@ -81,7 +81,7 @@ def input_names(streams: int) -> list[str]:
     return [f"maps_{number}" for number in range(streams)]
 
 
-def torch_program(network: nn.Module, shapes: Sequence[tuple[int, int, int]]) -> Program:
+def torch_program(network: nn.Module, shapes: Sequence[tuple[int, ...]]) -> Program:
     """Return a network as a torch.export program, the content of a `.pt2` file.
 
     Args:
@@ -107,7 +107,7 @@ def torch_program(network: nn.Module, shapes: Sequence[tuple[int, int, int]]) ->
     return Program(file.getvalue(), _agreement("model.pt2", run, network, shapes))
 
 
-def onnx_program(network: nn.Module, shapes: Sequence[tuple[int, int, int]]) -> Program:
+def onnx_program(network: nn.Module, shapes: Sequence[tuple[int, ...]]) -> Program:
     """Return a network as the content of an ONNX file; arguments as for `torch_program`.
 
     Raises:
@@ -151,16 +151,16 @@ def onnx_program(network: nn.Module, shapes: Sequence[tuple[int, int, int]]) -> 
     return Program(content, _agreement("ONNX", run, network, shapes))
 
 
-def _examples(shapes: Sequence[tuple[int, int, int]]) -> tuple[Tensor, ...]:
+def _examples(shapes: Sequence[tuple[int, ...]]) -> tuple[Tensor, ...]:
     return tuple(torch.zeros(2, *shape) for shape in shapes)
 
 
-def _dynamic(shapes: Sequence[tuple[int, int, int]]) -> Any:
+def _dynamic(shapes: Sequence[tuple[int, ...]]) -> Any:
     batch = torch.export.Dim("batch", min=1)
     return (tuple({0: batch} for _ in shapes),)
 
 
-def _exported(network: nn.Module, shapes: Sequence[tuple[int, int, int]]) -> torch.export.ExportedProgram:
+def _exported(network: nn.Module, shapes: Sequence[tuple[int, ...]]) -> torch.export.ExportedProgram:
     module = PositionalNetwork(network).eval()
     with _reason("torch.export", CANNOT_EXPORT):
         exported = torch.export.export(module, _examples(shapes), dynamic_shapes=_dynamic(shapes))
@@ -183,7 +183,7 @@ def _reason(subject: str, rule: str) -> Iterator[None]:
 
 
 def _agreement(
-    name: str, run: Callable[[list[Tensor]], Tensor], network: nn.Module, shapes: Sequence[tuple[int, int, int]]
+    name: str, run: Callable[[list[Tensor]], Tensor], network: nn.Module, shapes: Sequence[tuple[int, ...]]
 ) -> float:
     generator = torch.Generator().manual_seed(0)
     worst = 0.0

@@ -26,7 +26,7 @@ from mernas.components.datasets.recording import (
 from mernas.space.errors import DataError, Problem, UnavailableError, raise_all
 from mernas.space.genotype import Genotype, Leaf
 from mernas.space.registry import REGISTRY
-from mernas.space.taxonomy import APEX, CAPABILITIES, FRAMES, GIVEN_FLOW, GIVEN_STRAIN, ONSET, TRUE_FLOW
+from mernas.space.taxonomy import APEX, CAPABILITIES, FRAMES, GIVEN_FLOW, GIVEN_STRAIN, OFFSET, ONSET, TRUE_FLOW
 
 if TYPE_CHECKING:
     from mernas.evaluation.bundle import Bundle
@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 SIZE_TOLERANCE = 0.1
 """Frames may be smaller than the smallest or larger than the largest of the training data by this share of it."""
 
-RECORDED = frozenset({FRAMES, ONSET, APEX, TRUE_FLOW})
+RECORDED = frozenset({FRAMES, ONSET, APEX, OFFSET, TRUE_FLOW})
 """What a video or a folder of frames provides; flow that is measured on frames is in pixels and has a known zero."""
 
 SHIPPED = frozenset({GIVEN_FLOW, GIVEN_STRAIN})
@@ -163,6 +163,8 @@ def _recorded(
         else:
             remedy = "name an earlier onset or a later apex"
             problems.append(Problem(subject, rule, f"frame {clip.onset} for both", remedy))
+    if OFFSET in needs:
+        notes.append(f"offset: frame {clip.offset}, the last")
     if _measures_flow(bundle.genotype):
         problems += _size_problems(subject, clip.frames[0].shape, bundle)
     raise_all(DataError, problems)

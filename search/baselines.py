@@ -40,6 +40,8 @@ def families(dataset: Dataset) -> Mapping[str, tuple[Genotype, ...]]:
     """
     made: dict[str, tuple[Genotype, ...]] = {}
     for name in REGISTRY.names("classifier"):
+        if not getattr(REGISTRY.get("classifier", name).factory, "baseline", True):
+            continue
         grid: dict[str, tuple[Any, ...]] = REGISTRY.get("classifier", name).factory.family  # type: ignore[attr-defined]  # the Classifier protocol has it
         centres = CENTRES if grid else CENTRES[:1]
         made[name] = tuple(

@@ -20,6 +20,7 @@ from mernas.evaluation.jobs import Job, Outcome, make_job
 from mernas.evaluation.metrics import MISSING, Scores, score, score_parts
 from mernas.evaluation.protocols import protocol
 from mernas.search.baselines import plain_baseline
+from mernas.search.data_needs import data_in_words, needs_of_data
 from mernas.search.dispatch import Dispatcher
 from mernas.search.executor import Executor
 from mernas.search.features import FeatureShelf
@@ -27,7 +28,7 @@ from mernas.search.kept_folds import kept, kept_folds
 from mernas.search.reporter import Reporter, Silent
 from mernas.search.run import load_data
 from mernas.search.workers import chosen_executor, require_cuda, working
-from mernas.space.errors import PlanError, Problem, UnavailableError, UnknownNameError, nearest
+from mernas.space.errors import PlanError, Problem, UnavailableError, UnknownNameError, nearest, raise_all
 from mernas.space.genotype import Genotype, from_plain
 from mernas.space.presets import load_preset, preset_names
 from mernas.space.registry import REGISTRY
@@ -79,8 +80,7 @@ def find_pipeline(name: str, data: Dataset) -> Genotype:
     """
     lower = name.lower()
     if lower in preset_names():
-        genotype = load_preset(lower).genotype
-        genotype = genotype if _fits(genotype, data) else _with_farneback(genotype)
+        genotype = _preset(lower, data)
     elif lower in REGISTRY.names("classifier"):
         genotype = plain_baseline(lower, data)
     elif is_file(name):
@@ -89,9 +89,7 @@ def find_pipeline(name: str, data: Dataset) -> Genotype:
         known = (*preset_names(), *REGISTRY.names("classifier"))
         remedy = f"{nearest(lower, known)}; or give the path of a YAML file"
         raise UnknownNameError(Problem(f'pipeline "{name}"', "is no preset, baseline or file", "", remedy))
-    problems = _misfits(genotype, data)
-    if problems:
-        raise UnavailableError(problems)
+    raise_all(UnavailableError, _misfits(genotype, data))
     return genotype
 
 
@@ -145,6 +143,7 @@ def run_evaluation(
     dataset = load_data(data) if isinstance(data, str) else data
     folds = protocol(protocol_name)([clip.subject for clip in dataset])
     genotype = find_pipeline(pipeline, dataset) if isinstance(pipeline, str) else pipeline
+    raise_all(UnavailableError, _misfits(genotype, dataset))
     book = number_rows(dataset, seed)
     reporter = reporter or Silent()
     preset = pipeline.lower() if isinstance(pipeline, str) and pipeline.lower() in preset_names() else None
@@ -252,17 +251,32 @@ def _misfits(genotype: Genotype, data: Dataset) -> list[Problem | str]:
     return SearchSpace(data.provides, pipeline=genotype.root.name).problems(genotype)
 
 
-def _fits(genotype: Genotype, data: Dataset) -> bool:
-    return not _misfits(genotype, data)
+def _preset(name: str, data: Dataset) -> Genotype:
+    """The pipeline of a preset on some data; where they lack something, one message says what would do."""
+    genotype = load_preset(name).genotype
+    needs = needs_of_data(genotype)
+    if needs <= data.provides:
+        return genotype
+    measured = _with_farneback(genotype)
+    if measured == genotype or not needs_of_data(measured) <= data.provides:
+        have = ", ".join(sorted(data.provides)) or "nothing"
+        rule = f"unavailable: needs {data_in_words(needs)}"
+        raise UnavailableError(Problem(f'preset "{name}"', rule, f"data that provide {have}", "use other data"))
+    return measured
 
 
 def _with_farneback(genotype: Genotype) -> Genotype:
-    """The same pipeline with every given flow taken from frames, and standardised, instead."""
+    """The same pipeline with every given flow taken from frames, and standardised, instead; or as it is without any."""
     plain = load_yaml(genotype.to_yaml())
-    for stream in plain["streams"]:
-        flow = stream["input"].get("optical_flow")
-        if flow is not None:
-            flow.pop("estimator", None)
-            flow["estimator"] = "farneback"
-    plain["normalisation"] = "standardise"
+    given = [
+        stream["input"]["optical_flow"]
+        for stream in plain["streams"]
+        if stream["input"].get("optical_flow", {}).get("estimator") == {"given": {}}
+    ]
+    if not given:
+        return genotype
+    for flow in given:
+        flow["estimator"] = "farneback"
+    if genotype.is_network:
+        plain["normalisation"] = "standardise"
     return from_plain(plain)

@@ -7,7 +7,6 @@ this one.
 
 from __future__ import annotations
 
-import inspect
 import math
 import platform
 import shlex
@@ -23,7 +22,7 @@ import pandas as pd
 import torch
 from torch import nn
 
-from mernas.components.contracts import Input, NotFiniteError
+from mernas.components.contracts import NotFiniteError
 from mernas.components.datasets.clip import Clip, Dataset
 from mernas.components.topologies.network import count_parameters
 from mernas.evaluation.bundle import (
@@ -39,13 +38,12 @@ from mernas.evaluation.bundle import (
     TrainingData,
     write_bundle,
 )
-from mernas.evaluation.custody import FeatureStore, TrainingView, number_rows
-from mernas.evaluation.fitting import assemble, numeric_state
+from mernas.evaluation.custody import number_rows
+from mernas.evaluation.fitting import assemble, numeric_state, training_view
 from mernas.evaluation.footprint import REPETITIONS, Footprint, FreshProcess, measure, predict_in_fresh_process
-from mernas.evaluation.jobs import ENGINE_VERSION, Job, make_job
+from mernas.evaluation.jobs import ENGINE_VERSION, make_job
 from mernas.evaluation.model import Model, load_model, network_bytes
 from mernas.evaluation.picking import Rule, format_size, parse_rule
-from mernas.evaluation.preparation import recipe_of
 from mernas.evaluation.programs import onnx_program, torch_program
 from mernas.search.calibrating import SHIPPED_COVERAGE, Calibration, calibrate
 from mernas.search.card_scores import groupings, part_scores, published
@@ -54,13 +52,14 @@ from mernas.search.executor import Interrupted
 from mernas.search.features import FeatureShelf
 from mernas.search.finished import FinishedRun
 from mernas.search.model_card import CardContent, write_card
+from mernas.search.named_data import wants_a_path
 from mernas.search.placing import check_place, move_whole, place_of, staging, writing
-from mernas.search.plan import FINAL, Plan
+from mernas.search.plan import FINAL, Plan, learned_beside
 from mernas.search.reporter import Reporter, Silent
 from mernas.search.results import PROTOCOL
 from mernas.search.workers import require_cuda
 from mernas.space.errors import DataError, PlanError, Problem, RunError, UnavailableError, nearest, raise_all
-from mernas.space.genotype import Genotype, instantiate
+from mernas.space.genotype import Genotype
 from mernas.space.registry import REGISTRY
 
 PROGRAMS = {PROGRAM: torch_program, ONNX: onnx_program}
@@ -318,13 +317,13 @@ def _noted_data(folder: Path) -> list[str]:
 
 
 def _data_texts(name: str) -> list[str]:
-    """What `--data` takes for each part of a dataset's name; `=PATH` only where the loader of that part wants one."""
+    """What `--data` takes for each part of a dataset's name; a name that no loader has is that of a manifest."""
     texts = []
     for part in name.split("+"):
-        known = part in REGISTRY.names("dataset")
-        component = REGISTRY.get("dataset", part).factory() if known else None
-        pathless = component is not None and "path" not in inspect.signature(component.load).parameters
-        texts.append(part if pathless else f"{part}=PATH")
+        if part not in REGISTRY.names("dataset"):
+            texts.append(f"PATH/{part}.csv")
+        else:
+            texts.append(f"{part}=PATH" if wants_a_path(REGISTRY.get("dataset", part).factory()) else part)
     return texts
 
 
@@ -346,12 +345,16 @@ def checked_data(run: FinishedRun, dataset: Dataset | None) -> Dataset:
         "classes": ("the classes", list(data.classes)),
         "facts": ("what the clips come with", sorted(data.provides)),
     }
+    beside = learned_beside(data)
+    for key, title in (("units", "the action units"), ("source", "the source domain")):
+        if key in beside or key in stated:
+            found[key] = (title, beside.get(key, "none"))
     raise_all(
         DataError,
         [
-            Problem(f"data {data.name}", f"{title} must be those of the run ({stated[key]})", str(value))
+            Problem(f"data {data.name}", f"{title} must be those of the run ({stated.get(key, 'none')})", str(value))
             for key, (title, value) in found.items()
-            if value != stated[key]
+            if value != stated.get(key, "none")
         ],
     )
     return data
@@ -391,7 +394,7 @@ def train_on_everyone(
     store = FeatureShelf(data, book, cache, reporter or Silent(), stopping).store([genotype])
     try:
         with numeric_state(job.seed, device):
-            network, train = assemble(genotype, _view(job, store), job.seed, device)
+            network, train = assemble(genotype, training_view(job, store), job.seed, device)
             train(None)
     except NotFiniteError as error:
         remedy = "choose another rule with --pick"
@@ -399,16 +402,6 @@ def train_on_everyone(
             Problem(f"pipeline {genotype.hash}", "cannot be trained on everyone", str(error), remedy)
         ) from None
     return network.cpu().eval()
-
-
-def _view(job: Job, store: FeatureStore) -> TrainingView:
-    inputs: list[Input] = [instantiate(stream["input"]) for stream in job.genotype.streams]
-    return TrainingView(
-        maps=[store.select(recipe_of(stream).hash, job.train_rows).to(job.device) for stream in job.genotype.streams],
-        labels=torch.from_numpy(job.train_labels).to(job.device),
-        classes=job.classes,
-        channels=[component.channels for component in inputs],
-    )
 
 
 def frame_sizes(clips: Sequence[Clip]) -> FrameSizes | None:

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import mernas
-from mernas.components.datasets.clip import Dataset
+from mernas.components.datasets.clip import Dataset, content_hash
 from mernas.evaluation.custody import RowBook, number_rows
 from mernas.evaluation.jobs import ENGINE_VERSION, numeric_path
 from mernas.evaluation.partition import Partition
@@ -169,6 +169,18 @@ class Plan:
         return dump_yaml({"hash": self.hash, "space_file": self.space_name, **self.description})
 
 
+def learned_beside(dataset: Dataset) -> dict[str, str]:
+    """Return what pipelines may learn from beside the labels: action units and the source domain."""
+    beside: dict[str, str] = {}
+    if dataset.units is not None:
+        beside["units"] = content_hash([dataset.units.tobytes()])
+    if dataset.source is not None:
+        units = b"" if dataset.source.units is None else dataset.source.units.tobytes()
+        content = [dataset.source.fingerprint, dataset.source.label_fingerprint]
+        beside["source"] = content_hash([*(text.encode() for text in content), units])
+    return beside
+
+
 def plain_hash(data: Any) -> str:
     """Return sixteen hexadecimal digits over plain data."""
     text = json.dumps(data, sort_keys=True, separators=(",", ":"), allow_nan=False)
@@ -215,6 +227,7 @@ def make_plan(
             "clips": len(dataset),
             "subjects": len(dataset.subjects),
             "facts": sorted(dataset.provides),
+            **learned_beside(dataset),
         },
         "search": {
             "trials": settings.trials,

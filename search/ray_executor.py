@@ -26,8 +26,9 @@ import ray
 from ray.exceptions import ActorUnavailableError, RayActorError
 from torch import Tensor
 
+from mernas.evaluation.custody import source_key
 from mernas.evaluation.fitting import CRASH, OUT_OF_MEMORY, TIME_OUT
-from mernas.evaluation.jobs import Job, Outcome
+from mernas.evaluation.jobs import Job, Outcome, learns_from_source
 from mernas.evaluation.limits import memory_per_job
 from mernas.evaluation.preparation import recipe_of
 from mernas.search.executor import Block, Feed, Interrupted
@@ -137,6 +138,8 @@ class RayExecutor:
         name = f"{self._handed_out:06d}"
         self._handed_out += 1
         recipes = {recipe_of(stream).hash for job in block.jobs for stream in job.genotype.streams}
+        learning = [job.genotype for job in block.jobs if learns_from_source(job.genotype)]
+        recipes |= {source_key(recipe_of(stream).hash) for genotype in learning for stream in genotype.streams}
         for recipe in recipes:
             maps = block.store.maps[recipe]
             # A recipe says what is computed, not of which clips in which order: only the same array is the same.
@@ -145,6 +148,7 @@ class RayExecutor:
         content = Content(
             jobs=block.jobs,
             maps={recipe: self._maps[recipe][1] for recipe in recipes},
+            source=block.store.source if learning else None,
             memory=self._memory,
             imports=self._imports,
             share=self._share,

@@ -20,7 +20,7 @@ from ray import tune
 from torch import Tensor
 
 import mernas.components  # noqa: F401  # registers every component
-from mernas.evaluation.custody import FeatureStore
+from mernas.evaluation.custody import FeatureStore, SourceRows
 from mernas.evaluation.fitting import run_job
 from mernas.evaluation.jobs import Job, Outcome
 from mernas.evaluation.limits import memory_per_job
@@ -50,6 +50,7 @@ class Content:
         imports: Modules that register components of the user's own.
         share: Which part of a GPU's memory belongs to this worker; 0 without a GPU.
         grace: Seconds beyond its limit after which a job that hears no alarm ends with its worker.
+        source: Annotations of the source domain, if one of the jobs learns from it.
     """
 
     jobs: tuple[Job, ...]
@@ -58,6 +59,7 @@ class Content:
     imports: tuple[str, ...]
     share: float
     grace: float
+    source: SourceRows | None = None
 
 
 NOTHING = Content(jobs=(), maps={}, memory=None, imports=(), share=0.0, grace=0.0)
@@ -106,7 +108,7 @@ class BlockTrainable(tune.Trainable):
             return {DONE: True}
         job = self._content.jobs[self._place]
         self._place += 1
-        store = FeatureStore({recipe: maps for recipe, (_, maps) in self._maps.items()})
+        store = FeatureStore({recipe: maps for recipe, (_, maps) in self._maps.items()}, self._content.source)
         memory = self._free if self._content.memory is None else self._content.memory
         watchdog = _watchdog(job, self._content.grace)
         try:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 import os
 import sqlite3
 from collections.abc import Callable, Sequence
@@ -26,6 +25,7 @@ from mernas.search.finished import open_run
 from mernas.search.forecast import Costs, measured, pilot, remaining
 from mernas.search.ledger import Ledger
 from mernas.search.lock import sole_driver
+from mernas.search.named_data import load_named, named_data
 from mernas.search.nested import NestedSearch
 from mernas.search.plan import JOB_TIME, Plan, Settings, make_plan
 from mernas.search.report import report_files
@@ -45,7 +45,6 @@ from mernas.search.workers import chosen_executor, working
 from mernas.space.errors import DataError, PlanError, Problem, RunError, SpaceError, UnknownNameError
 from mernas.space.genotype import Genotype
 from mernas.space.presets import load_preset, preset_names
-from mernas.space.registry import REGISTRY
 from mernas.space.restriction import load_space
 from mernas.space.suggestion import RandomTrial
 from mernas.space.tree import SearchSpace
@@ -56,11 +55,12 @@ AUDITS = ("usual", "full")
 RUNS = Path("mernas-runs")
 
 
-def load_data(*texts: str) -> Dataset:
-    """Return a dataset by `NAME` or `NAME=PATH`, or the composite of several.
+def load_data(*texts: str, say: Callable[[str], None] = lambda note: None) -> Dataset:
+    """Return a dataset by `NAME` or `NAME=PATH` or by the path of a manifest, or the composite of several.
 
     Args:
-        texts: `synthetic`, or e.g. `flow-images=/data/norm_u_v_os`.
+        texts: `synthetic`, or e.g. `flow-images=/data/norm_u_v_os`, or `clips.csv`: anything that ends in `.csv`.
+        say: Told what the loaders note: what is missing or was assumed.
 
     Raises:
         UnknownNameError: If no dataset has that name, with the nearest known ones.
@@ -70,20 +70,7 @@ def load_data(*texts: str) -> Dataset:
         >>> len(load_data("synthetic").classes)
         3
     """
-    return join([_load(text) for text in texts])
-
-
-def _load(text: str) -> Dataset:
-    name, given, path = text.partition("=")
-    declaration = REGISTRY.get("dataset", name)
-    component: Any = declaration.factory()
-    wants_path = "path" in inspect.signature(component.load).parameters
-    if wants_path and not path:
-        raise DataError(Problem(f"dataset {name}", "needs to know where it lies", "", f"write {name}=PATH"))
-    if given and not wants_path:
-        raise DataError(Problem(f"dataset {name}", "has no files", path, f"write {name}"))
-    loaded: Dataset = component.load(Path(path).expanduser()) if wants_path else component.load()
-    return loaded
+    return join([load_named(text, say) for text in texts])
 
 
 def fitting_presets(space: SearchSpace) -> dict[str, Genotype]:
@@ -439,8 +426,8 @@ def data_of(folder: str | Path) -> Dataset | None:
 
 def _places(texts: Sequence[str]) -> str:
     """What is kept in data.txt: the same texts with absolute paths, so that they hold from any folder."""
-    parts = [text.partition("=") for text in texts]
-    return "".join(f"{name}={Path(path).expanduser().resolve()}\n" if path else f"{name}\n" for name, _, path in parts)
+    parts = [named_data(text) for text in texts]
+    return "".join(f"{name}={Path(path).expanduser().resolve()}\n" if path else f"{name}\n" for name, path in parts)
 
 
 class _Clock:

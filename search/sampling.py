@@ -68,7 +68,9 @@ def first_batch(plan: Plan, study: str, measure: Measure) -> Proposed:
     def interval(parameters: int) -> int:
         return bisect.bisect_left(bounds, parameters)
 
-    for name, genotype in list(plan.presets.items())[: size // 2]:
+    for name, genotype in plan.presets.items():
+        if batch.place == size // 2:
+            break
         parameters = measure(genotype)
         if parameters is not None and parameters <= plan.settings.max_parameters and batch.fresh(genotype):
             batch.add(ACCEPTED, f"preset {name}", genotype)

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from mernas.space.parameters import bag, chain, conditional, one, subset
+from mernas.space.parameters import bag, chain, conditional, one, optional, subset
 from mernas.space.registry import register
 from mernas.space.taxonomy import CLIP, VECTOR
 
@@ -22,12 +22,13 @@ def _several_streams(values: Mapping[str, Any]) -> bool:
 @register("stream", "stream", starts=CLIP, ends=VECTOR)
 @dataclass(frozen=True, kw_only=True)
 class Stream:
-    """An input with its own pre-processing, backbone and readout."""
+    """An input with its own pre-processing, backbone, readout and, where a sequence is read out, a cascade."""
 
     input: Any = one("input", flows=True, doc="what the stream looks at")
-    backbone: tuple[Any, ...] = chain("block", 1, 4, flows=True, doc="blocks, first to last")
-    readout: Any = one("readout", default="average", flows=True, doc="from the last map to a vector")
-    preprocessing: tuple[Any, ...] = chain("preprocessing", 0, 2, doc="steps on the frames, first to last")
+    backbone: tuple[Any, ...] = chain("block", 0, 12, flows=True, doc="blocks, first to last")
+    readout: Any = one("readout", default="average", flows=True, doc="from the last map to a vector or a sequence")
+    cascade: Any = optional("cascade", flows=True, doc="from a sequence to a vector")
+    preprocessing: tuple[Any, ...] = chain("preprocessing", 0, 4, doc="steps on the frames, first to last")
 
 
 @register("features", "features", starts=CLIP)
@@ -36,7 +37,7 @@ class FeatureStream:
     """An input that is handed to a classical classifier as it is."""
 
     input: Any = one("input", flows=True, doc="what the classifier looks at")
-    preprocessing: tuple[Any, ...] = chain("preprocessing", 0, 2, doc="steps on the frames, first to last")
+    preprocessing: tuple[Any, ...] = chain("preprocessing", 0, 4, doc="steps on the frames, first to last")
 
 
 @register("pipeline", "network")
@@ -51,6 +52,8 @@ class NetworkPipeline:
     augmentation: tuple[Any, ...] = subset("augmentation", doc="changes of the training maps")
     training: Any = one("training", default="scratch", doc="the training strategy")
     loss: tuple[Any, ...] = bag("loss", 1, 1, doc="what is minimised")
+    auxiliary_loss: Any = optional("auxiliary_loss", doc="what is minimised beside it, of the fused vector")
+    side_task: Any = optional("side_task", doc="what is predicted beside the emotion, in training only")
 
 
 @register("pipeline", "classical")

@@ -202,9 +202,11 @@ def one(axis: str, *, default: str | None = None, flows: bool = False, doc: str 
     return field(metadata={KEY: Parameter(Slot(axis, "one", default=default, flows=flows), doc)})
 
 
-def optional(axis: str, *, doc: str = "", when: Callable[[Mapping[str, Any]], bool] | None = None) -> Any:
+def optional(
+    axis: str, *, flows: bool = False, doc: str = "", when: Callable[[Mapping[str, Any]], bool] | None = None
+) -> Any:
     """Declare a slot for one component of `axis` or none."""
-    return field(default=None, metadata={KEY: Parameter(Slot(axis, "optional", 0, 1), doc, when=when)})
+    return field(default=None, metadata={KEY: Parameter(Slot(axis, "optional", 0, 1, flows=flows), doc, when=when)})
 
 
 def conditional(

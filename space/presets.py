@@ -18,16 +18,20 @@ class Preset:
 
     Attributes:
         name: What the command line calls it.
-        title: The method as its authors call it.
+        title: The method as its authors call it, and after a colon what it is.
+        year: Of the paper.
         source: The paper, and the released code if there is any.
         label: `faithful` (layers read from released code or the paper) or `approximation`.
         notes: What differs, and why.
-        published: Published figures by name (`parameters`, `uf1`, `uar`, …), with how they were chosen.
+        published: Published figures by name. `parameters` are as the paper states them, `parameters_of_release` as the
+            released layers have them; `uf1` and `uar` are those on MEGC2019. `chosen_on_test_subjects` says whether the
+            epoch was chosen by the score of the very subjects that were tested: `yes`, `no` or `unknown`.
         genotype: The pipeline.
     """
 
     name: str
     title: str
+    year: int
     source: str
     label: str
     notes: str
@@ -60,6 +64,7 @@ def load_preset(name: str) -> Preset:
     return Preset(
         name=name,
         title=data["title"],
+        year=data["year"],
         source=data["source"],
         label=data["label"],
         notes=data.get("notes", ""),

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
+import importlib.util
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
 from mernas.space.errors import Problem, SpaceError, UnknownNameError, nearest
 from mernas.space.parameters import KEY, Choices, Integer, Parameter, Real, Slot
-from mernas.space.taxonomy import AXES, CAPABILITIES
+from mernas.space.taxonomy import AXES, CAPABILITIES, FLOWING
 
 Component = TypeVar("Component")
 
@@ -26,6 +28,9 @@ class Declaration:
         factory: The frozen dataclass itself.
         parameters: Its hyper-parameters in the order of its fields.
         needs: Capabilities without which it cannot stand anywhere.
+        provides: Capabilities that it gives to the later parts of the pipeline wherever it stands; what depends on its
+            values or on the data, an input says by its own `provides`.
+        requires: Python modules that must be installed, each with what pip is asked for.
         maps: Which kind it makes of which kind, for axes through which data flows.
         starts, ends: For a record with flowing slots: the kind that enters the first and the kind that leaves the last.
         summary: First line of its docstring.
@@ -39,6 +44,8 @@ class Declaration:
     factory: type
     parameters: Mapping[str, Parameter]
     needs: frozenset[str] = frozenset()
+    provides: frozenset[str] = frozenset()
+    requires: Mapping[str, str] = field(default_factory=dict)
     maps: Mapping[str, str] = field(default_factory=dict)
     starts: str | None = None
     ends: str | None = None
@@ -49,12 +56,23 @@ class Declaration:
         """How messages name it, e.g. `block "convolution"`."""
         return f'{self.axis} "{self.name}"'
 
+    @property
+    def missing(self) -> tuple[str, ...]:
+        """What must be installed before it can work, as pip is asked for it; sorted."""
+        absent = {wanted for module, wanted in self.requires.items() if not _installed(module)}
+        return tuple(sorted(absent))
+
     def default(self, parameter: str) -> Any:
         """Return the default of a hyper-parameter, or `dataclasses.MISSING`."""
         for item in dataclasses.fields(self.factory):
             if item.name == parameter:
                 return item.default
         raise KeyError(parameter)
+
+
+@functools.cache
+def _installed(module: str) -> bool:
+    return importlib.util.find_spec(module) is not None
 
 
 class Registry:
@@ -117,6 +135,8 @@ def register(
     section: str | None = None,
     source: str = "",
     needs: set[str] | frozenset[str] = frozenset(),
+    provides: set[str] | frozenset[str] = frozenset(),
+    requires: Mapping[str, str] | None = None,
     maps: Mapping[str, str] | None = None,
     starts: str | None = None,
     ends: str | None = None,
@@ -131,6 +151,9 @@ def register(
         section: Section of the survey; by default that of the axis.
         source: The paper it comes from.
         needs: Capabilities it cannot do without.
+        provides: Capabilities it gives to the later parts of the pipeline.
+        requires: Python modules that only it imports, each with what pip is asked for, e.g.
+            `{"skimage": "mernas[tvl1]"}`. Where one is not installed, the component is unavailable.
         maps: Which kind it makes of which kind.
         starts: For a record, the kind that enters its first flowing slot.
         ends: For a record, the kind that leaves its last flowing slot.
@@ -155,6 +178,8 @@ def register(
                 factory=factory,
                 parameters=parameters,
                 needs=frozenset(needs),
+                provides=frozenset(provides),
+                requires=dict(requires or {}),
                 maps=dict(maps or {}),
                 starts=starts,
                 ends=ends,
@@ -176,7 +201,9 @@ def _faults(declaration: Declaration) -> list[Problem | str]:
         problems.append(Problem(title, 'a name has no "." or "/" and is not "none"'))
     if "version" in declaration.parameters:
         problems.append(Problem(title, 'no hyper-parameter may be called "version"'))
-    wanted = set(declaration.needs)
+    if declaration.axis in FLOWING and not declaration.maps:
+        problems.append(Problem(title, "must say which kind it maps to which", "no maps", "give maps={KIND: KIND}"))
+    wanted = set(declaration.needs | declaration.provides)
     for parameter in declaration.parameters.values():
         for capabilities in parameter.needs.values():
             wanted |= capabilities
@@ -194,7 +221,7 @@ def _faults(declaration: Declaration) -> list[Problem | str]:
         if not isinstance(domain, Slot) and declaration.default(name) not in domain:
             problems.append(Problem(subject, f"the default must be {domain}", repr(declaration.default(name))))
     problems += [
-        Problem(f'{title}, need "{capability}"', "is not known", "", nearest(capability, CAPABILITIES))
+        Problem(f'{title}, capability "{capability}"', "is not known", "", nearest(capability, CAPABILITIES))
         for capability in sorted(wanted - set(CAPABILITIES))
     ]
     return problems

@@ -24,6 +24,7 @@ from typing import Any
 from mernas.space.errors import Problem, SpaceError, UnknownNameError, nearest, raise_all
 from mernas.space.parameters import Choices, Domain, Integer, Real, Slot
 from mernas.space.registry import REGISTRY, Registry
+from mernas.space.taxonomy import AXES
 from mernas.space.tree import Facts, SearchSpace
 from mernas.space.yaml_text import is_file, load_yaml, read_yaml
 
@@ -95,7 +96,7 @@ def _restrict(space: SearchSpace, rules: Any, subject: str) -> tuple[SearchSpace
     kept = dict(space.kept)
     for word in ("keep", "drop"):
         for axis, names in _mapping(rules, word, subject, problems).items():
-            names = [names] if isinstance(names, str) else names
+            names = [] if names == "none" else [names] if isinstance(names, str) else names
             listed = _known_names(space, axis, names, f"{subject}, {word}, {axis}", problems)
             if listed is None:
                 continue
@@ -103,7 +104,7 @@ def _restrict(space: SearchSpace, rules: Any, subject: str) -> tuple[SearchSpace
             kept[axis] = left & listed if word == "keep" else left - listed
             if not kept[axis]:
                 rule = "leaves no component on this axis"
-                if axis != "augmentation" and axis != "preprocessing":
+                if not AXES[axis].empty:
                     problems.append(Problem(f"{subject}, {word}, {axis}", rule, "", "leave at least one"))
     limits = dict(space.limits)
     for leaf, body in _mapping(rules, "set", subject, problems).items():
@@ -146,7 +147,9 @@ def _known_names(
         problems.append(Problem(where, "must be a list of names", repr(names)))
         return None
     before = len(problems)
-    for name in names or [""]:
+    if axis not in AXES:
+        problems.append(Problem(f'{where}, axis "{axis}"', "is not known", "", nearest(str(axis), AXES)))
+    for name in names if axis in AXES else ():
         try:
             space.registry.get(str(axis), str(name))
         except UnknownNameError as error:

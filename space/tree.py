@@ -17,7 +17,7 @@ from mernas.space.errors import Problem, SpaceError, raise_all
 from mernas.space.genotype import Genotype, Leaf, Value, instantiate, make_leaf
 from mernas.space.parameters import Choices, Domain, Integer, Parameter, Primitive, Slot, Trial
 from mernas.space.registry import REGISTRY, Declaration, Registry
-from mernas.space.taxonomy import AXES, CAPABILITIES, CLIP
+from mernas.space.taxonomy import AXES, CAPABILITIES, CLIP, FROM_WITHIN
 
 Facts = frozenset[str]
 
@@ -75,7 +75,7 @@ class SearchSpace:
         """Return plain data that fixes this space for a plan: facts, axes with names, versions and domains."""
         axes: dict[str, Any] = {}
         for declaration in self.registry:
-            if declaration.name in self.names(declaration.axis):
+            if declaration.name in self.names(declaration.axis) and not declaration.missing:
                 domains = {name: repr(self.domain(declaration, name)) for name in declaration.parameters}
                 axes.setdefault(declaration.axis, {})[declaration.name] = [declaration.version, domains]
         for outside in ("dataset", "classifier", "features"):
@@ -128,6 +128,7 @@ class _Walk:
         self.decide = decide
         self.guided = guided
         self.problems: list[Problem | str] = []
+        self._known: dict[tuple[str, str, Facts], bool] = {}
 
     def leaf(self, path: str, declaration: Declaration, facts: Facts, guide: Leaf | None) -> Leaf:
         values: dict[str, Value] = {}
@@ -142,15 +143,22 @@ class _Walk:
             if not isinstance(domain, Slot):
                 values[name] = self._plain(where, parameter, domain, facts, given)
                 continue
-            rest = _flowing_after(declaration, name)
-            values[name], kind = self._slot(where, domain, facts, given, kind, rest, declaration.ends)
-            if domain.axis in ("stream", "features"):
-                facts = facts | self._provided(values[name], facts)
+            way = _Way(declaration, name, kind, declaration.ends, self._flowing_after(declaration, name))
+            values[name], kind = self._slot(where, domain, facts, given, way)
+            facts = facts | self._provided(domain, values[name], facts)
         return make_leaf(declaration, values)
+
+    def _flowing_after(self, declaration: Declaration, name: str) -> tuple[Slot, ...]:
+        """The flowing slots that come after a field, within the restriction."""
+        later = list(declaration.parameters)[list(declaration.parameters).index(name) + 1 :]
+        domains = (self.space.domain(declaration, other) for other in later)
+        return tuple(domain for domain in domains if isinstance(domain, Slot) and domain.flows)
 
     def _plain(self, where: str, parameter: Parameter, domain: Domain, facts: Facts, given: Any) -> Value:
         if isinstance(domain, Choices) and parameter.needs:
-            met = tuple(value for value in domain.values if parameter.needs.get(value, frozenset()) <= facts)
+            met = _met(domain, parameter, facts)
+            if met != _met(domain, parameter, self.space.facts):
+                where = f"{where}.with {self._gained(facts, frozenset().union(*parameter.needs.values()))}"
             domain = Choices(met)
         value: Primitive = self._answer(where, domain, given)
         return value
@@ -160,45 +168,32 @@ class _Walk:
             return domain.only
         return self.decide(where, domain, given)
 
-    def _slot(
-        self,
-        where: str,
-        slot: Slot,
-        facts: Facts,
-        given: Any,
-        kind: str | None,
-        rest: tuple[Slot, ...],
-        ends: str | None,
-    ) -> tuple[Value, str | None]:
+    def _slot(self, where: str, slot: Slot, facts: Facts, given: Any, way: _Way) -> tuple[Value, str | None]:
         if slot.shape == "subset":
-            return self._subset(where, slot, facts, given), kind
+            return self._subset(where, slot, facts, given), way.kind
         if slot.shape in ("one", "optional"):
-            child, kind = self._one(where, slot, facts, given, kind, rest, ends, repeats=0)
-            return child, kind
-        available = self._offers(slot, facts, kind, rest, ends, repeats=max(slot.low - 1, 0))
+            return self._one(where, slot, facts, given, way, repeats=0)
+        available = self._offers(slot, facts, way, repeats=max(slot.low - 1, 0))
         low, high = (slot.low, slot.high) if available else (slot.low, slot.low)
         count = self._answer(f"{where}.count", Integer(low, high), None if given is None else len(given))
         children: list[Leaf] = []
+        kind = way.kind
         for place in range(count):
             guide = given[place] if given is not None else None
-            child, kind = self._one(f"{where}.{place}", slot, facts, guide, kind, rest, ends, repeats=count - place - 1)
+            here = replace(way, kind=kind)
+            child, kind = self._one(f"{where}.{place}", slot, facts, guide, here, repeats=count - place - 1)
             if child is not None:
                 children.append(child)
         return tuple(children), kind
 
     def _one(
-        self,
-        where: str,
-        slot: Slot,
-        facts: Facts,
-        given: Leaf | None,
-        kind: str | None,
-        rest: tuple[Slot, ...],
-        ends: str | None,
-        repeats: int,
+        self, where: str, slot: Slot, facts: Facts, given: Leaf | None, way: _Way, repeats: int
     ) -> tuple[Leaf | None, str | None]:
-        offers = self._offers(slot, facts, kind, rest, ends, repeats)
-        names: tuple[Primitive, ...] = (*offers, *(("none",) if slot.shape == "optional" else ()))
+        kind = way.kind
+        offers = self._offers(slot, facts, way, repeats)
+        names: tuple[Primitive, ...] = offers
+        if slot.shape == "optional" and not (slot.flows and self._stuck(way, facts)):
+            names = (*offers, "none")
         if given is not None and given.name not in offers:
             self.problems.append(self._refusal(where, slot, given.name, facts, kind))
             maps = self.space.registry.get(slot.axis, given.name).maps  # as if it stood, to say nothing twice
@@ -208,10 +203,13 @@ class _Walk:
             have = ", ".join(sorted(facts)) or "nothing"
             self.problems.append(Problem(where, rule, f"data that provide {have}", "widen the space file"))
             return None, kind
-        # One dotted name must always have one set of choices. What is offered may depend on the kind that arrives, and,
-        # where not every kind can reach the end, on how many components are still to come: then the name tells them.
+        # One dotted name must always have one set of choices. What is offered may depend on the kind that arrives, on
+        # what earlier parts provide, and, where not every kind can reach the end, on how many components are still to
+        # come: then the name tells them.
         question = f"{where}.{kind}" if slot.flows and kind not in (None, CLIP) else where
-        if slot.flows and offers != self._offers(slot, facts, kind, rest, None, repeats):
+        if offers != self._offers(slot, self.space.facts, way, repeats):
+            question = f"{question}.with {self._gained(facts, self._wanted(slot))}"
+        if slot.flows and offers != self._offers(slot, facts, replace(way, ends=None), repeats):
             question = f"{question}.{repeats} to come"
         name = self._answer(question, Choices(names), "none" if given is None else given.name)
         if name == "none":
@@ -221,7 +219,7 @@ class _Walk:
         return child, declaration.maps.get(kind, kind) if slot.flows and kind is not None else kind
 
     def _subset(self, where: str, slot: Slot, facts: Facts, given: Any) -> Value:
-        offers = self._offers(slot, facts, None, (), None, 0)
+        offers = self._offers(slot, facts, _Way(), 0)
         guides = {leaf.name: leaf for leaf in given} if given is not None else None
         for name in guides or ():
             if name not in offers:
@@ -234,49 +232,69 @@ class _Walk:
                 chosen.append(self.leaf(f"{where}.{name}", declaration, facts, guide))
         return tuple(chosen)
 
-    def _offers(
-        self, slot: Slot, facts: Facts, kind: str | None, rest: tuple[Slot, ...], ends: str | None, repeats: int
-    ) -> tuple[str, ...]:
-        """Names that may stand here: needs met, and the end still within reach."""
+    def _offers(self, slot: Slot, facts: Facts, way: _Way, repeats: int) -> tuple[str, ...]:
+        """Names that may stand here: needs met, here and further on, and the end still within reach."""
         names = []
         for name in self.space.names(slot.axis):
             declaration = self.space.registry.get(slot.axis, name)
             if not self._available(declaration, facts):
                 continue
-            if slot.flows and kind is not None:
-                if kind not in declaration.maps:
+            if not self._fillable(way.declaration, way.after, facts | declaration.provides):
+                continue
+            if slot.flows and way.kind is not None:
+                if way.kind not in declaration.maps:
                     continue
-                if ends is not None and not self._reaches(declaration.maps[kind], slot, repeats, rest, ends, facts):
+                onward = replace(way, kind=declaration.maps[way.kind])
+                if way.ends is not None and not self._reaches(onward, slot, repeats, facts):
                     continue
             names.append(name)
         return tuple(names)
 
     def _available(self, declaration: Declaration, facts: Facts) -> bool:
-        """Whether the needs of a component are met, and those of at least one way to fill it."""
-        if not declaration.needs <= facts:
-            return False
-        for name, parameter in declaration.parameters.items():
+        """Whether it is installed, its needs are met, and those of at least one way to fill it."""
+        key = (declaration.axis, declaration.name, facts)
+        if key not in self._known:
+            fits = declaration.needs <= facts and not declaration.missing
+            self._known[key] = fits and self._fillable(declaration, 0, facts)
+        return self._known[key]
+
+    def _fillable(self, declaration: Declaration | None, start: int, facts: Facts) -> bool:
+        """Whether there is an answer for every hyper-parameter from number `start` on.
+
+        A component in a slot may provide what a later hyper-parameter needs, so the ways are tried one by one.
+        """
+        if declaration is None:
+            return True
+        for place, (name, parameter) in enumerate(declaration.parameters.items()):
+            if place < start:
+                continue
             domain = self.space.domain(declaration, name)
             if isinstance(domain, Choices) and parameter.needs:
-                if not any(parameter.needs.get(value, frozenset()) <= facts for value in domain.values):
+                if not _met(domain, parameter, facts):
                     return False
             elif isinstance(domain, Slot) and domain.low > 0 and parameter.when is None:
                 options = (self.space.registry.get(domain.axis, option) for option in self.space.names(domain.axis))
-                if not any(self._available(option, facts) for option in options):
-                    return False
+                return any(
+                    self._available(option, facts) and self._fillable(declaration, place + 1, facts | option.provides)
+                    for option in options
+                )
         return True
 
-    def _reaches(self, kind: str, slot: Slot, repeats: int, rest: tuple[Slot, ...], ends: str, facts: Facts) -> bool:
-        """Whether `kind` can become `ends` through `repeats` more of this slot and then the rest."""
-        kinds = {kind}
-        for _ in range(repeats):
-            kinds = self._onward(kinds, slot, facts)
-        for later in rest:
-            reached = self._onward(kinds, later, facts)
-            kinds = reached | kinds if later.low == 0 else reached
-            for _ in range(later.high - 1 if later.shape == "chain" else 0):
-                kinds |= self._onward(kinds, later, facts)
-        return ends in kinds
+    def _stuck(self, way: _Way, facts: Facts) -> bool:
+        """Whether the kind at hand cannot become the last one without the component in question."""
+        return way.kind is not None and way.ends is not None and not self._reaches(way, None, 0, facts)
+
+    def _reaches(self, way: _Way, slot: Slot | None, repeats: int, facts: Facts) -> bool:
+        """Whether the kind at hand can become the last one through `repeats` more of a slot and then the rest."""
+        kinds = {str(way.kind)}
+        for _ in range(repeats if slot is not None else 0):
+            kinds = self._onward(kinds, slot, facts) if slot is not None else kinds
+        for later in way.rest:
+            for _ in range(later.low):
+                kinds = self._onward(kinds, later, facts)
+            for _ in range(later.high - later.low):
+                kinds = kinds | self._onward(kinds, later, facts)
+        return way.ends in kinds
 
     def _onward(self, kinds: Iterable[str], slot: Slot, facts: Facts) -> set[str]:
         reached: set[str] = set()
@@ -286,13 +304,40 @@ class _Walk:
                 reached.update(declaration.maps[kind] for kind in kinds if kind in declaration.maps)
         return reached
 
-    def _provided(self, streams: Value, facts: Facts) -> Facts:
-        """What all streams provide to the later parts of the pipeline."""
+    def _provided(self, slot: Slot, value: Value, facts: Facts) -> Facts:
+        """What the components in a slot provide to the later parts of the pipeline; of streams, what all of them do."""
+        leaves = value if isinstance(value, tuple) else (value,) if isinstance(value, Leaf) else ()
+        if slot.axis not in ("stream", "features"):
+            return frozenset().union(*(self._stated(leaf) for leaf in leaves))
         provided: list[Facts] = []
-        for stream in streams if isinstance(streams, tuple) else ():
+        for stream in leaves:
             component = instantiate(stream["input"], self.space.registry)
-            provided.append(frozenset(component.provides(facts)))
+            # What parts of an input state serves its own later fields; of the whole it says itself what it provides.
+            parts = [value for name, value in stream.values if name in ("readout", "cascade")]
+            stated = (self._stated(leaf) for leaf in parts if isinstance(leaf, Leaf))
+            provided.append(frozenset(component.provides(facts)).union(*stated))
         return frozenset.intersection(*provided) if provided else frozenset()
+
+    def _stated(self, leaf: Leaf) -> Facts:
+        """What a component and those inside it say that they provide, whatever their values."""
+        declarations = (self.space.registry.get(part.axis, part.name) for part in leaf.walk())
+        return frozenset().union(*(declaration.provides for declaration in declarations))
+
+    def _wanted(self, slot: Slot) -> Facts:
+        """What the components of a slot may need, inside them too."""
+        wanted: set[str] = set()
+        for name in self.space.names(slot.axis):
+            declaration = self.space.registry.get(slot.axis, name)
+            wanted |= declaration.needs
+            for parameter in declaration.parameters.values():
+                wanted = wanted.union(*parameter.needs.values())
+                if isinstance(parameter.domain, Slot):
+                    wanted |= self._wanted(parameter.domain)
+        return frozenset(wanted)
+
+    def _gained(self, facts: Facts, wanted: Facts) -> str:
+        """Which of the wanted capabilities earlier parts have added to those of the data, as a part of a name."""
+        return "+".join(sorted((facts - self.space.facts) & wanted))
 
     def _refusal(self, where: str, slot: Slot, name: str, facts: Facts, kind: str | None) -> Problem:
         """Why a name that somebody wrote is not offered."""
@@ -302,20 +347,44 @@ class _Walk:
             return Problem(subject, "is left out by the space file", "", f"left: {left}")
         declaration = self.space.registry.get(slot.axis, name)
         missing = sorted(declaration.needs - facts)
+        if declaration.missing:
+            wanted = " ".join(declaration.missing)
+            remedy = f'run: python -m pip install "{wanted}"'
+            return Problem(subject, f"unavailable: needs {wanted}, which is not installed", "", remedy)
         if missing:
             needed = "; ".join(CAPABILITIES[capability] for capability in missing)
-            return Problem(subject, f"unavailable: needs {needed}", "", "use other data or leave it out")
+            within = FROM_WITHIN.issuperset(missing)
+            remedy = "change what comes before it or leave it out" if within else "use other data or leave it out"
+            return Problem(subject, f"unavailable: needs {needed}", "", remedy)
         if slot.flows and kind is not None and kind not in declaration.maps:
             return Problem(subject, f"takes {' or '.join(declaration.maps)}", kind, "place it elsewhere")
         return Problem(subject, "nothing that it needs inside fits the data, or no readout can follow it")
 
 
-def _flowing_after(declaration: Declaration, name: str) -> tuple[Slot, ...]:
-    """The flowing slots that come after a field."""
-    slots: list[Slot] = []
-    seen = False
-    for other, parameter in declaration.parameters.items():
-        if seen and isinstance(parameter.domain, Slot) and parameter.domain.flows:
-            slots.append(parameter.domain)
-        seen = seen or other == name
-    return tuple(slots)
+@dataclass(frozen=True)
+class _Way:
+    """Where in which component a slot is, and which kind arrives there.
+
+    Attributes:
+        declaration: The component that has the slot; None where nothing later depends on it.
+        name: The slot's field.
+        kind: The kind that arrives, None where none flows.
+        ends: The kind that must leave the component in the end.
+        rest: The flowing slots after it, as far as the space leaves them.
+    """
+
+    declaration: Declaration | None = None
+    name: str = ""
+    kind: str | None = None
+    ends: str | None = None
+    rest: tuple[Slot, ...] = ()
+
+    @property
+    def after(self) -> int:
+        """The number of the field after the slot."""
+        return list(self.declaration.parameters).index(self.name) + 1 if self.declaration is not None else 0
+
+
+def _met(domain: Choices, parameter: Parameter, facts: Facts) -> tuple[Primitive, ...]:
+    """The values of a choice whose needs are met."""
+    return tuple(value for value in domain.values if parameter.needs.get(value, frozenset()) <= facts)

@@ -15,13 +15,36 @@ from mernas.space.taxonomy import GIVEN_FLOW, GIVEN_STRAIN
 
 TOY_SPACE = """
 extends: full
-drop: {readout: [flatten]}
+keep:
+  preprocessing: none
+  augmentation: [flip, shift]
+  input: [apex_frame, optical_flow]
+  flow_estimator: [farneback, given]
+  block: [convolution, residual]
+  attention: none
+  readout: [average]
+  cascade: none
+  fusion: [concatenation]
+  head: [linear, mlp]
+  side_task: none
+  training: [scratch]
+  schedule: [constant, cosine]
+  sampler: none
+  averaging: none
+  mixing: none
+  loss: [cross_entropy]
+  auxiliary_loss: none
 set:
-  input.optical_flow: {size: 14}
+  input.optical_flow: {quantities: [u+v, u+v+strain, strain], size: 14}
   training.scratch: {epochs: {low: 1, high: 2}, batch: 16}
   pipeline.network: {streams: {low: 1, high: 2}}
   stream.stream: {backbone: 1}
-  block.convolution: {width: {low: 2, high: 8}, kernel: 3}
+  block.convolution:
+    width: {low: 2, high: 8}
+    kernel: 3
+    norm: [batch, none, late]
+    pool: [none, max2, max3, average2]
+    padding: [same, full]
   block.residual: {width: {low: 2, high: 8}}
   readout.average: {grid: {low: 1, high: 2}}
 """

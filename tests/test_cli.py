@@ -16,9 +16,16 @@ import pytest
 from click.testing import CliRunner, Result
 
 from mernas.cli import cli
+from mernas.search.evaluate import find_pipeline
+from mernas.search.run import load_data
+from mernas.space.presets import load_preset
 
 SPACE = """
 extends: full
+keep: {input: [optical_flow], flow_estimator: [farneback, given], block: [convolution, residual], attention: none,
+       readout: [average], cascade: none, head: [linear, mlp], fusion: [concatenation], preprocessing: none,
+       augmentation: [flip, shift], training: [scratch], schedule: [constant, cosine], sampler: none, mixing: none,
+       averaging: none, loss: [cross_entropy], auxiliary_loss: none, side_task: none}
 set:
   input.optical_flow: {size: 14}
   training.scratch: {epochs: 1, batch: 32}
@@ -352,3 +359,20 @@ def test_the_forecast_of_a_textbook_search_leaves_standard_output_to_the_result(
     assert result.exit_code == 0, result.output
     assert "Forecast" in result.stderr
     assert json.loads(result.stdout)["front"]
+
+
+@pytest.mark.parametrize(
+    "name", ["bi_woof", "lbp_top_svm", "capsulenet", "elrcn_se", "dssn", "strcn_g", "micro_exp_stcnn"]
+)
+def test_a_preset_of_frames_is_refused_on_flow_images_in_one_message(name: str, tmp_path: Path) -> None:
+    generator = np.random.default_rng(0)
+    for subject in ("sub01", "s01", "006"):
+        for label in range(3):
+            path = tmp_path / subject / "u_test" / str(label) / f"{subject}_{label} .png"
+            path.parent.mkdir(parents=True)
+            cv2.imwrite(str(path), generator.integers(0, 256, (28, 28, 3), dtype=np.uint8))
+    refused = mernas("evaluate", name, "--data", f"flow-images={tmp_path}")
+    assert refused.exit_code == 2
+    (line,) = [line for line in refused.stderr.splitlines() if line.startswith("mernas:")]
+    assert f'preset "{name}": unavailable: needs frames with ' in line
+    assert find_pipeline("rcn_a", load_data(f"flow-images={tmp_path}")) == load_preset("rcn_a").genotype

@@ -12,6 +12,7 @@ import re
 import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -79,9 +80,11 @@ def code_blocks(guide: str, language: str) -> list[str]:
     return re.findall(rf"^```{language}\n(.*?)^```", text, re.MULTILINE | re.DOTALL)
 
 
-def test_component_of_the_guide_is_short_registers_and_builds(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_component_of_the_guide_is_short_registers_builds_and_conforms(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     importlib.import_module("mernas.components")
-    (code,) = code_blocks("adding-a-component.md", "python")
+    code, at_once, one_by_one = code_blocks("adding-a-component.md", "python")
     (genotype_text,) = code_blocks("adding-a-component.md", "yaml")
     assert len(code.splitlines()) < 40
     (tmp_path / "guide_ghost.py").write_text(code, encoding="utf-8")
@@ -90,10 +93,16 @@ def test_component_of_the_guide_is_short_registers_and_builds(tmp_path: Path, mo
     try:
         (stream,) = parse_genotype(genotype_text).streams
         module, shape = instantiate(stream["backbone"][0]).build((1, 28, 20))
+        exec(at_once, {})
+        guide: dict[str, Any] = {}
+        exec(one_by_one, guide)
+        (parameters,) = guide["test_ghost_obeys"].pytestmark
+        names = [name for name, check in parameters.args[1]]
     finally:
         REGISTRY.remove("block", "ghost")
         monkeypatch.delitem(sys.modules, "guide_ghost")
     assert module(torch.zeros(3, 1, 28, 20)).shape == (3, *shape) == (3, 8, 28, 20)
+    assert {"gradients-everywhere", "exported-with-any-batch", "learns"} <= set(names)
     # By hand: 1x1 kernels 4, their batch norm 2 * 4, depthwise 3x3 kernels and biases 4 * (9 + 1).
     assert sum(parameter.numel() for parameter in module.parameters()) == 4 + 8 + 40
 

@@ -19,7 +19,10 @@ from mernas.search.run import run_search
 RUN = "mernas-runs/synthetic-0123456789"
 SPACE = """
 extends: full
-drop: {input: [apex_frame], readout: [flatten]}
+keep: {input: [optical_flow], flow_estimator: [farneback, given], block: [convolution, residual], attention: none,
+       readout: [average], cascade: none, head: [linear, mlp], fusion: [concatenation], preprocessing: none,
+       augmentation: [flip, shift], training: [scratch], schedule: [constant, cosine], sampler: none, mixing: none,
+       averaging: none, loss: [cross_entropy], auxiliary_loss: none, side_task: none}
 set:
   input.optical_flow: {size: 14}
   training.scratch: {epochs: 1, batch: 64}
@@ -36,6 +39,9 @@ SHOWN = {
     "export": f"mernas export {RUN} --pick knee --out model",
     "predict": "mernas predict model clip.mp4",
     "doctor": "mernas doctor",
+    "data": "mernas data list",
+    "presets": "mernas presets",
+    "space": "mernas space",
 }
 """Which of a command's examples is run, in this order."""
 

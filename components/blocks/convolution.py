@@ -1,28 +1,29 @@
-"""Convolution, normalisation, activation, pooling, dropout (survey 5.1)."""
+"""Convolution, normalisation, activation, attention, pooling, dropout (survey 5.1)."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 from torch import nn
 
-from mernas.components.contracts import Shape
-from mernas.space.errors import Problem, SpaceError
-from mernas.space.parameters import choice, integer, real
+from mernas.components.blocks.pooling import POOLS, pooled, refuse_small
+from mernas.components.contracts import Attention, Shape
+from mernas.space.parameters import choice, integer, optional, real
 from mernas.space.registry import register
-from mernas.space.taxonomy import IMAGE
-
-_POOL_KERNELS = {"none": 1, "max2": 2, "max3": 3, "average2": 2}
+from mernas.space.taxonomy import IMAGE, VIDEO
 
 
-@register("block", "convolution", source="LeCun et al. 1998; Ioffe and Szegedy 2015", maps={IMAGE: IMAGE})
+@register("block", "convolution", source="LeCun et al. 1998; Ioffe and Szegedy 2015", maps={IMAGE: IMAGE, VIDEO: VIDEO})
 @dataclass(frozen=True)
 class Convolution:
-    """One convolution with what usually follows it: norm, activation, pooling and dropout, in this order.
+    """One convolution with what usually follows it: norm, activation, attention, pooling, dropout, in this order.
 
-    Pooling by k has stride k and a padding of (k - 1) // 2: a side of n becomes ceil(n / 3) by `max3` and n // 2 by
-    the others. `norm: late` puts batch normalisation behind the activation, and `padding: full` adds k - 1 zeros on
-    every side instead of (k - 1) / 2, so that a side grows by k - 1: both occur in released code.
+    `POOLS` of components/blocks/pooling.py says what becomes of a side by each pooling; `stride2` to `stride4` pool
+    nothing, but let the convolution itself move by 2, 3 or 4 pixels. `norm: late` puts batch normalisation behind the
+    activation and `norm: pooled` behind the pooling; `norm: biasless` is `batch` with a convolution that has no bias.
+    `padding: full` adds k - 1 zeros on every side instead of (k - 1) / 2, so that a side grows by k - 1, and
+    `padding: none` adds none, so that it shrinks by as much. All of these occur in released code.
 
     Example:
         >>> module, shape = Convolution(width=5, pool="max3").build((3, 28, 28))
@@ -30,13 +31,20 @@ class Convolution:
         (5, 10, 10)
     """
 
-    width: int = integer(2, 128, default=16, log=True, doc="output channels")
-    kernel: int = choice(1, 3, 5, 7, default=3, doc="side of the kernel, in pixels")
-    norm: str = choice("batch", "late", "none", default="batch", doc="batch norm before or after the activation")
+    frame_wise: ClassVar[bool] = True
+
+    width: int = integer(2, 512, default=16, log=True, doc="output channels")
+    kernel: int = choice(1, 3, 5, 7, 9, 11, default=3, doc="side of the kernel, in pixels")
+    norm: str = choice(
+        "batch", "late", "none", "pooled", "biasless", default="batch", doc="batch norm, and where it stands"
+    )
     activation: str = choice("relu", "gelu", default="relu", doc="what makes it non-linear")
-    pool: str = choice("none", "max2", "max3", "average2", default="max2", doc="kind and stride of the pooling")
+    pool: str = choice(
+        "none", *POOLS, "stride2", "stride3", "stride4", default="max2", doc="kind and stride of the pooling"
+    )
     dropout: float = real(0.0, 0.7, default=0.0, doc="share of values set to zero in training")
-    padding: str = choice("same", "full", default="same", doc="zeros around the map")
+    padding: str = choice("same", "full", "none", default="same", doc="zeros around the map")
+    attention: Attention | None = optional("attention", doc="weighs the maps before they are pooled")
 
     def build(self, shape: Shape) -> tuple[nn.Module, Shape]:
         """Return the module for maps (B, C, H, W) and the shape (width, H', W') that leaves it.
@@ -45,27 +53,45 @@ class Convolution:
             shape: (C, H, W).
 
         Raises:
-            SpaceError: If the pooling kernel is larger than the map.
+            SpaceError: If the kernel is larger than a map without padding, or that of the pooling than its map.
         """
         channels, height, width = shape
-        border = self.kernel // 2 if self.padding == "same" else self.kernel - 1
-        grown = 2 * border - self.kernel + 1
-        pool, inset = _POOL_KERNELS[self.pool], (_POOL_KERNELS[self.pool] - 1) // 2
-        sides = (height + grown, width + grown)
-        if min(sides) < pool:
-            rule = f"its pooling needs a map of at least {pool}x{pool}"
-            remedy = "use a larger input, or fewer or smaller poolings"
-            raise SpaceError(Problem(f'block "convolution", pool {self.pool}', rule, f"{sides[0]}x{sides[1]}", remedy))
+        border = {"same": self.kernel // 2, "full": self.kernel - 1, "none": 0}[self.padding]
+        refuse_small('block "convolution", kernel', "its kernel", self.kernel - 2 * border, height, width)
+        stride = int(self.pool.removeprefix("stride")) if self.pool.startswith("stride") else 1
+        height, width = ((side + 2 * border - self.kernel) // stride + 1 for side in (height, width))
+        pooling, left = pooled(self.pool, (self.width, height, width), "convolution")
         # The bias stays where batch norm follows, although the norm cancels it: published counts, such as the 1,683
-        # of the released STSTNet, include it.
-        layers: list[nn.Module] = [nn.Conv2d(channels, self.width, self.kernel, padding=border)]
-        steps = {"norm": nn.BatchNorm2d(self.width), "act": nn.ReLU() if self.activation == "relu" else nn.GELU()}
-        order = {"batch": ("norm", "act"), "late": ("act", "norm"), "none": ("act",)}[self.norm]
-        layers += [steps[step] for step in order]
-        if self.pool != "none":
-            make = nn.AvgPool2d if self.pool.startswith("average") else nn.MaxPool2d
-            layers.append(make(pool, stride=pool, padding=inset))
+        # of the released STSTNet, include it. Those of ResNets do not, for which there is `biasless`.
+        bias = self.norm != "biasless"
+        convolution = nn.Conv2d(channels, self.width, self.kernel, stride=stride, padding=border, bias=bias)
+        layers = activated(convolution, self.norm, self.activation)
+        if self.attention is not None:
+            layers.append(self.attention.build(self.width))
+        layers += pooling
+        if self.norm == "pooled":
+            layers.append(nn.BatchNorm2d(self.width))
         if self.dropout > 0:
             layers.append(nn.Dropout(self.dropout))
-        height, width = ((side + 2 * inset - pool) // pool + 1 for side in sides)
-        return nn.Sequential(*layers), (self.width, height, width)
+        return nn.Sequential(*layers), left
+
+
+def activated(convolution: nn.Conv2d | nn.Conv3d, norm: str, activation: str) -> list[nn.Module]:
+    """Return a convolution with its norm and activation, in the order that `norm` says.
+
+    Args:
+        convolution: Of images or of videos.
+        norm: `batch` or `biasless` for batch norm before the activation, `late` for after it; else there is none.
+        activation: `relu` or `gelu`.
+
+    Example:
+        >>> [type(layer).__name__ for layer in activated(nn.Conv2d(3, 8, 1), "late", "relu")]
+        ['Conv2d', 'ReLU', 'BatchNorm2d']
+    """
+    make = nn.BatchNorm3d if isinstance(convolution, nn.Conv3d) else nn.BatchNorm2d
+    act = nn.ReLU() if activation == "relu" else nn.GELU()
+    if norm in ("batch", "biasless"):
+        return [convolution, make(convolution.out_channels), act]
+    if norm == "late":
+        return [convolution, act, make(convolution.out_channels)]
+    return [convolution, act]

@@ -3,23 +3,24 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 from torch import Tensor, nn
 
-from mernas.components.contracts import Shape
+from mernas.components.contracts import Attention, Shape
 from mernas.space.errors import Problem, SpaceError
-from mernas.space.parameters import choice, integer, real
+from mernas.space.parameters import choice, integer, optional, real
 from mernas.space.registry import register
-from mernas.space.taxonomy import IMAGE
+from mernas.space.taxonomy import IMAGE, VIDEO
 
 
-@register("block", "residual", source="He, Zhang, Ren, Sun: CVPR 2016", maps={IMAGE: IMAGE})
+@register("block", "residual", source="He, Zhang, Ren, Sun: CVPR 2016", maps={IMAGE: IMAGE, VIDEO: VIDEO})
 @dataclass(frozen=True)
 class Residual:
     """Two 3x3 convolutions that learn the difference from a shortcut: y = relu(shortcut(x) + F(x)).
 
-    F is convolution (with the stride), batch norm, ReLU, dropout, convolution, batch norm. The shortcut is the
-    identity where the shape stays as it is, else a 1x1 convolution with batch norm. A side of n becomes
+    F is convolution (with the stride), batch norm, ReLU, dropout, convolution, batch norm, attention. The shortcut is
+    the identity where the shape stays as it is, else a 1x1 convolution with batch norm. A side of n becomes
     ceil(n / stride).
 
     Example:
@@ -28,9 +29,12 @@ class Residual:
         (8, 14, 14)
     """
 
-    width: int = integer(2, 128, default=16, log=True, doc="output channels")
+    frame_wise: ClassVar[bool] = True
+
+    width: int = integer(2, 512, default=16, log=True, doc="output channels")
     stride: int = choice(1, 2, default=2, doc="2 halves the map")
     dropout: float = real(0.0, 0.7, default=0.0, doc="share of values set to zero between the convolutions")
+    attention: Attention | None = optional("attention", doc="weighs what the convolutions give, before the sum")
 
     def build(self, shape: Shape) -> tuple[nn.Module, Shape]:
         """Return the module for maps (B, C, H, W) and the shape (width, H', W') that leaves it.
@@ -46,12 +50,12 @@ class Residual:
             rule = f"a stride of {self.stride} needs a map of at least {self.stride}x{self.stride}"
             remedy = "use a larger input, or fewer or smaller strides and poolings"
             raise SpaceError(Problem('block "residual", stride', rule, f"{height}x{width}", remedy))
-        module = _ResidualModule(channels, self.width, self.stride, self.dropout)
+        module = _ResidualModule(channels, self.width, self.stride, self.dropout, self.attention)
         return module, (self.width, -(-height // self.stride), -(-width // self.stride))
 
 
 class _ResidualModule(nn.Module):
-    def __init__(self, channels: int, width: int, stride: int, dropout: float) -> None:
+    def __init__(self, channels: int, width: int, stride: int, dropout: float, attention: Attention | None) -> None:
         super().__init__()
         # No biases: each convolution is followed by a batch norm, which has its own, as in the released ResNets.
         self.branch = nn.Sequential(
@@ -66,6 +70,8 @@ class _ResidualModule(nn.Module):
         if channels != width or stride != 1:
             convolution = nn.Conv2d(channels, width, 1, stride=stride, bias=False)
             self.shortcut = nn.Sequential(convolution, nn.BatchNorm2d(width))
+        if attention is not None:
+            self.branch.append(attention.build(width))
 
     def forward(self, maps: Tensor) -> Tensor:
         """Return (B, width, H', W') for (B, C, H, W)."""

@@ -11,7 +11,12 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from mernas.components.datasets.action_units import unit_table
 from mernas.space.errors import DataError, Problem
+from mernas.space.taxonomy import ACTION_UNITS
+
+UNITS = (1, 2, 4, 5, 6, 7, 9, 10, 12, 14, 15, 17, 25, 26)
+"""The action units that a side task predicts: the twelve of the field's benchmarks, lips parted and jaw dropped."""
 
 GivenMap = Callable[[], NDArray[np.float32]]
 
@@ -26,6 +31,16 @@ class Frames(Protocol):
         """Return frame number `frame`, counted from 0: (H, W) grey or (H, W, 3) RGB."""
 
 
+class Landmarks(Protocol):
+    """The 68 landmarks of the frames of a clip in the order of iBUG 300-W, found or computed when asked for."""
+
+    def __len__(self) -> int:
+        """How many frames there are."""
+
+    def __getitem__(self, frame: int, /) -> NDArray[np.float32]:
+        """Return (68, 2): x to the right and y downwards, in pixels; the middle of the top left pixel is (0, 0)."""
+
+
 @dataclass(frozen=True, eq=False)
 class Clip:
     """One micro-expression.
@@ -38,6 +53,7 @@ class Clip:
         frames: Its frames, or None if the release ships maps only.
         given: Maps that a release ships instead of frames: `flow` (2, H, W) and `strain` (H, W), read when called.
         fps: Frames per second.
+        landmarks: The landmarks of its frames, or None if nobody found them.
         onset, apex, offset: Numbers into `frames`, counted from 0; None where the release does not say.
     """
 
@@ -51,6 +67,7 @@ class Clip:
     onset: int | None = None
     apex: int | None = None
     offset: int | None = None
+    landmarks: Landmarks | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -65,6 +82,8 @@ class Dataset:
         classes: The class names in the order of their numbers.
         provides: Capabilities (`mernas.space.taxonomy`) that every clip has.
         licence: One line: where the data come from and under which terms.
+        source: Macro-expressions of other people to learn from first (survey 5.3), with the same classes; None where
+            there are none. It is only trained on, never predicted.
     """
 
     name: str
@@ -73,6 +92,7 @@ class Dataset:
     classes: tuple[str, ...]
     provides: frozenset[str]
     licence: str
+    source: Dataset | None = None
 
     def __post_init__(self) -> None:
         keys = [clip.key for clip in self.clips]
@@ -86,8 +106,20 @@ class Dataset:
             if strange:
                 rule = f"every emotion must be one of {', '.join(self.classes)}"
                 problems.append(Problem(self.name, rule, ", ".join(map(str, strange))))
+        problems += self._source_problems()
         if problems:
             raise DataError(problems)
+
+    def _source_problems(self) -> list[Problem]:
+        if self.source is None:
+            return []
+        subject, problems = f"{self.name}, source", []
+        if self.source.classes != self.classes:
+            problems.append(Problem(subject, "must have the same classes", ", ".join(self.source.classes)))
+        shared = sorted(set(self.source.subjects) & set(self.subjects))
+        if shared:
+            problems.append(Problem(subject, "must be of other people", ", ".join(shared[:5])))
+        return problems
 
     def __len__(self) -> int:
         return len(self.clips)
@@ -105,6 +137,11 @@ class Dataset:
         """Class numbers (n,), in the order of the clips."""
         numbers = {name: number for number, name in enumerate(self.classes)}
         return np.array([numbers[name] for name in self.annotations["emotion"]], dtype=np.int64)
+
+    @property
+    def units(self) -> NDArray[np.float32] | None:
+        """Action units (n, U) of `UNITS`, in the order of the clips; None unless the data have annotated them."""
+        return unit_table(self.annotations, UNITS) if ACTION_UNITS in self.provides else None
 
     @property
     def fingerprint(self) -> str:

@@ -9,12 +9,14 @@ import pandas as pd
 
 from mernas.components.datasets.clip import Dataset
 from mernas.space.errors import DataError, Problem, raise_all
+from mernas.space.taxonomy import SOURCE
 
 
 def join(datasets: Sequence[Dataset]) -> Dataset:
     """Return one dataset with the clips of several, which offers what all of them offer.
 
-    Subjects and clips are told apart by the dataset in their keys. A single dataset is returned as it is.
+    Subjects and clips are told apart by the dataset in their keys. A single dataset is returned as it is. Sources are
+    joined likewise, if every dataset has one; otherwise there is none.
 
     Args:
         datasets: At least one; each clip key once, and the same classes in all.
@@ -44,11 +46,15 @@ def join(datasets: Sequence[Dataset]) -> Dataset:
         remedy = "name each dataset once"
         problems.append(Problem("composite", "each clip must occur once", ", ".join(doubled[:3]), remedy))
     raise_all(DataError, problems)
+    sources = [data.source for data in datasets if data.source is not None]
+    source = join(sources) if len(sources) == len(datasets) else None
+    common = frozenset.intersection(*(data.provides for data in datasets))
     return Dataset(
         name="+".join(data.name for data in datasets),
         clips=tuple(clips),
         annotations=pd.concat([data.annotations for data in datasets]).loc[keys],
         classes=first.classes,
-        provides=frozenset.intersection(*(data.provides for data in datasets)),
+        provides=common - {SOURCE} if source is None else common,
         licence="; ".join(data.licence for data in datasets),
+        source=source,
     )

@@ -120,7 +120,7 @@ def read_recording(source: str | Path, onset: int | None = None, apex: int | Non
 
     The images of a folder are taken in the natural order of their names: `frame2.png` comes before `frame10.png`.
     Without an onset it is the first frame; without an apex it is the frame in the middle between the onset and the last
-    frame, the later of two. The notes say so, and whether a file ends before its end.
+    frame, the later of two. The notes say so, and whether a file ends before its end. The offset is the last frame.
 
     Args:
         source: A video file that OpenCV can decode, or a folder of images of one size with 8 bits per channel.
@@ -171,6 +171,7 @@ def read_recording(source: str | Path, onset: int | None = None, apex: int | Non
         fps=fps,
         onset=onset,
         apex=apex,
+        offset=last,
     )
     return clip, notes
 

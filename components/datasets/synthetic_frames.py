@@ -86,9 +86,17 @@ class SyntheticFrames:
         """
         x, y = grid(self.size)
         px, py = self._at_rest(first, x, y)
-        pose = self.head.at(self._seconds(second))
-        px, py = pose.forth(*undo(self.expression, self.timeline.strength(second), px, py))
+        px, py = self.places(second, px, py)
         return np.stack([px - x, py - y]).astype(np.float32) * np.float32(self.size / 2)
+
+    def places(self, frame: int, x: Points, y: Points) -> tuple[Points, Points]:
+        """Return where a frame shows points of the face at rest (face units; both arrays alike, two-dimensional).
+
+        Raises:
+            IndexError: If there is no such frame.
+        """
+        pose = self.head.at(self._seconds(frame))
+        return pose.forth(*undo(self.expression, self.timeline.strength(frame), x, y))
 
     def _at_rest(self, frame: int, x: Points, y: Points) -> tuple[Points, Points]:
         """Which points of the face at rest a frame shows at its points."""

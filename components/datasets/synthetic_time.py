@@ -42,6 +42,23 @@ def draw_timeline(generator: np.random.Generator, fps: int) -> Timeline:
     """
     frames = round(generator.uniform(1 / 25, 1 / 3) * fps)
     frames = min(max(frames, math.ceil(fps / 25), 2), math.floor(fps / 3))
+    return _course(generator, frames)
+
+
+def draw_macro_timeline(generator: np.random.Generator, fps: int) -> Timeline:
+    """Return a time course of 1/2 to 4 s from onset to offset, short ones oftener; neutral frames as in the other.
+
+    Example:
+        >>> course = draw_macro_timeline(np.random.default_rng(0), 25)
+        >>> (course.offset - course.onset) / 25
+        1.88
+    """
+    frames = round(math.exp(generator.uniform(math.log(1 / 2), math.log(4))) * fps)
+    return _course(generator, min(max(frames, math.ceil(fps / 2)), 4 * fps))
+
+
+def _course(generator: np.random.Generator, frames: int) -> Timeline:
+    """An expression of this many frames from onset to offset, which mostly rises faster than it fades."""
     rise = min(max(round(frames * generator.uniform(0.3, 0.6)), 1), frames - 1)
     before, after = (int(count) for count in generator.integers(2, 5, size=2))
     return Timeline(before, before + rise, before + frames, before + frames + 1 + after)

@@ -13,7 +13,7 @@ from mernas.components.datasets.clip import Clip
 from mernas.space.errors import DataError, Problem
 from mernas.space.parameters import choice
 from mernas.space.registry import register
-from mernas.space.taxonomy import APEX, CLIP, FRAMES, IMAGE, MIRRORABLE
+from mernas.space.taxonomy import APEX, BRIGHTNESS, CLIP, FRAMES, IMAGE, MIRRORABLE, PIXELS, TURNABLE
 
 
 @register(
@@ -37,7 +37,23 @@ class ApexFrame:
         ((1, 28, 28), 1.0)
     """
 
-    size: int = choice(14, 28, 42, 56, 84, 112, default=28, doc="height and width of the map, in pixels")
+    size: int = choice(
+        14,
+        28,
+        42,
+        56,
+        84,
+        112,
+        48,
+        60,
+        64,
+        128,
+        160,
+        168,
+        224,
+        default=28,
+        doc="height and width of a map, in pixels",
+    )
 
     @property
     def channels(self) -> tuple[str, ...]:
@@ -50,8 +66,8 @@ class ApexFrame:
         return (1, self.size, self.size)
 
     def provides(self, facts: frozenset[str]) -> set[str]:
-        """Return what the maps provide: a mirrored face is a face, whatever the data have."""
-        return {MIRRORABLE}
+        """Return what the maps provide: a mirrored, turned or brighter face is a face, whatever the data have."""
+        return {PIXELS, MIRRORABLE, TURNABLE, BRIGHTNESS}
 
     def prepare(self, clip: Clip) -> NDArray[np.float32]:
         """Return the map of a clip, (1, size, size) in [0, 1].
@@ -62,17 +78,33 @@ class ApexFrame:
         return resized(grey_frame(clip, "apex").astype(np.float32)[np.newaxis] / np.float32(255), self.size)
 
 
-def grey_frame(clip: Clip, moment: Literal["onset", "apex"]) -> NDArray[np.uint8]:
-    """Return the onset or apex frame of a clip in grey, (H, W); colours are weighted as in ITU-R 601.
+def frame_number(clip: Clip, moment: Literal["onset", "apex", "offset"]) -> int:
+    """Return the number of the onset, apex or offset frame of a clip, which exists.
 
     Raises:
-        DataError: If the clip has no frames, or its onset or apex is unknown or lies outside them.
+        DataError: If the clip has no frames, or that moment is unknown or lies outside them.
     """
-    number = clip.onset if moment == "onset" else clip.apex
+    number = {"onset": clip.onset, "apex": clip.apex, "offset": clip.offset}[moment]
     if clip.frames is None or number is None or not 0 <= number < len(clip.frames):
         found = "no frames" if clip.frames is None else f"frame {number} of {len(clip.frames)}"
         raise DataError(Problem(clip.key, f"must have its {moment} frame", found, "leave the clip out or annotate it"))
-    frame = np.ascontiguousarray(clip.frames[number])
+    return number
+
+
+def grey_frame(clip: Clip, moment: Literal["onset", "apex", "offset"]) -> NDArray[np.uint8]:
+    """Return the onset, apex or offset frame of a clip in grey, (H, W); colours are weighted as in ITU-R 601.
+
+    Raises:
+        DataError: If the clip has no frames, or that moment is unknown or lies outside them.
+    """
+    number = frame_number(clip, moment)
+    assert clip.frames is not None  # noqa: S101  # `frame_number` has seen to it
+    return in_grey(clip.frames[number])
+
+
+def in_grey(frame: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """Return a frame (H, W) or (H, W, 3) in grey, (H, W), contiguous."""
+    frame = np.ascontiguousarray(frame)
     return frame if frame.ndim == 2 else np.asarray(cv2.cvtColor(frame, cv2.COLOR_RGB2GRAY), dtype=np.uint8)
 
 

@@ -10,12 +10,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mernas.components.datasets.clip import Clip
-from mernas.components.inputs.apex_frame import grey_frame
+from mernas.components.inputs.grey_frames import frame_pair
 from mernas.components.inputs.strain import optical_strain
-from mernas.space.errors import DataError, Problem
 from mernas.space.parameters import choice, integer
 from mernas.space.registry import register
-from mernas.space.taxonomy import APEX, FRAMES, ONSET
+from mernas.space.taxonomy import APEX, FRAMES, ONSET, TRUE_FLOW
 
 
 @register(
@@ -23,6 +22,7 @@ from mernas.space.taxonomy import APEX, FRAMES, ONSET
     "farneback",
     source="Farneback, Two-frame motion estimation based on polynomial expansion, SCIA 2003",
     needs={FRAMES, ONSET, APEX},
+    provides={TRUE_FLOW},
 )
 @dataclass(frozen=True, kw_only=True)
 class Farneback:
@@ -54,10 +54,7 @@ class Farneback:
         Raises:
             DataError: If the clip lacks its onset or apex frame, or the two differ in size.
         """
-        onset, apex = grey_frame(clip, "onset"), grey_frame(clip, "apex")
-        if onset.shape != apex.shape:
-            rule = "onset and apex frame must be of one size"
-            raise DataError(Problem(clip.key, rule, f"{onset.shape} and {apex.shape}", "crop all frames alike"))
+        onset, apex = frame_pair(clip)
         flow = cv2.calcOpticalFlowFarneback(
             onset,
             apex,

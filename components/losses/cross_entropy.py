@@ -5,10 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
-import torch
 from torch import nn
 
 from mernas.components.contracts import TRAINING_ROWS, TrainingRows
+from mernas.components.losses.class_weights import class_weights
 from mernas.space.parameters import choice, real
 from mernas.space.registry import register
 
@@ -35,6 +35,4 @@ class CrossEntropy:
         """Return a module from (logits (B, C), targets (B,)) to a scalar, its weights taken from the training rows."""
         if self.weighting == "none":
             return nn.CrossEntropyLoss(label_smoothing=self.smoothing)
-        counts = torch.bincount(rows.labels, minlength=rows.classes)
-        weights = torch.where(counts > 0, len(rows.labels) / (rows.classes * counts.clamp(min=1)), 0.0)
-        return nn.CrossEntropyLoss(weight=weights, label_smoothing=self.smoothing)
+        return nn.CrossEntropyLoss(weight=class_weights(rows, self.weighting), label_smoothing=self.smoothing)

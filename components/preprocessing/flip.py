@@ -16,7 +16,7 @@ from mernas.space.taxonomy import MIRRORABLE
 @register("augmentation", "flip", needs={MIRRORABLE})
 @dataclass(frozen=True)
 class Flip:
-    """Mirrors some clips of a batch; all streams of a clip alike.
+    """Mirrors some clips of a batch; all streams and frames of a clip alike.
 
     In a mirrored face what moved to the right moves to the left, so the horizontal flow `u` changes its sign; the
     other channels do not. This needs maps whose zero is known.
@@ -32,20 +32,20 @@ class Flip:
     def apply(
         self, maps: list[Tensor], channels: Sequence[tuple[str, ...]], generator: torch.Generator
     ) -> list[Tensor]:
-        """Return the batch with some clips mirrored, (B, C, H, W) for each stream.
+        """Return the batch with some clips mirrored, of the same shapes.
 
         Args:
-            maps: (B, C, H, W) for each stream, as prepared; left as they are.
+            maps: (B, C, H, W) or (B, C, T, H, W) for each stream, as prepared; left as they are.
             channels: The channel names of each stream.
             generator: Decides which clips.
         """
         drawn = torch.rand(len(maps[0]), generator=generator, device=generator.device)
-        chosen = (drawn < self.probability).to(maps[0].device)[:, None, None, None]
+        chosen = (drawn < self.probability).to(maps[0].device)
         changed: list[Tensor] = []
         for batch, names in zip(maps, channels, strict=True):
-            mirrored = batch.flip(3)
+            mirrored = batch.flip(-1)
             for number, name in enumerate(names):
                 if name == "u":
                     mirrored[:, number].neg_()  # `flip` copied: the given maps stay as they are
-            changed.append(torch.where(chosen, mirrored, batch))
+            changed.append(torch.where(chosen.view(-1, *[1] * (batch.dim() - 1)), mirrored, batch))
         return changed

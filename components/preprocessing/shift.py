@@ -10,16 +10,17 @@ from torch import Tensor
 
 from mernas.space.parameters import integer
 from mernas.space.registry import register
+from mernas.space.taxonomy import PIXELS
 
 
-@register("augmentation", "shift")
+@register("augmentation", "shift", needs={PIXELS})
 @dataclass(frozen=True)
 class Shift:
     """Moves each clip by up to `pixels` in x and in y, as if its face had been registered a little differently.
 
-    All streams of a clip move by the same number of their own pixels, whatever their sizes. Whole pixels need no
-    interpolation, which would blur. What comes in at a border repeats the border: zeros would mean "no motion" only
-    where the zero of a map is known, and would draw an edge that a network can learn.
+    All streams and frames of a clip move by the same number of their own pixels, whatever their sizes. Whole pixels
+    need no interpolation, which would blur. What comes in at a border repeats the border: zeros would mean "no motion"
+    only where the zero of a map is known, and would draw an edge that a network can learn.
 
     Example:
         >>> ramp = torch.arange(4.0).expand(1, 1, 4, 4)
@@ -33,10 +34,10 @@ class Shift:
     def apply(
         self, maps: list[Tensor], channels: Sequence[tuple[str, ...]], generator: torch.Generator
     ) -> list[Tensor]:
-        """Return the batch with each clip moved, (B, C, H, W) for each stream.
+        """Return the batch with each clip moved, of the same shapes.
 
         Args:
-            maps: (B, C, H, W) for each stream, as prepared; left as they are.
+            maps: (B, C, H, W) or (B, C, T, H, W) for each stream, as prepared; left as they are.
             channels: The channel names of each stream; they do not matter here.
             generator: Decides how far.
         """
@@ -45,10 +46,11 @@ class Shift:
         down, right = drawn.to(maps[0].device)
         changed: list[Tensor] = []
         for batch in maps:
-            height, width = batch.shape[2:]
+            height, width = batch.shape[-2:]
             y = (torch.arange(height, device=batch.device) - down).clamp_(0, height - 1)  # (B, H)
             x = (torch.arange(width, device=batch.device) - right).clamp_(0, width - 1)  # (B, W)
             source = (y[:, :, None] * width + x[:, None, :]).flatten(1)  # (B, H * W): where each pixel comes from
-            source = source[:, None].expand(-1, batch.shape[1], -1)
-            changed.append(batch.flatten(2).gather(2, source).view_as(batch))
+            planes = batch.flatten(1, -3).flatten(2)  # (B, C * T, H * W): the frames of a video are channels here
+            source = source[:, None].expand(-1, planes.shape[1], -1)
+            changed.append(planes.gather(2, source).view_as(batch))
         return changed

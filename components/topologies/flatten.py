@@ -9,13 +9,13 @@ from torch import nn
 
 from mernas.components.contracts import Shape
 from mernas.space.registry import register
-from mernas.space.taxonomy import IMAGE, VECTOR
+from mernas.space.taxonomy import GRAPH, IMAGE, VECTOR, VIDEO
 
 
-@register("readout", "flatten", maps={IMAGE: VECTOR})
+@register("readout", "flatten", maps={IMAGE: VECTOR, VIDEO: VECTOR, GRAPH: VECTOR})
 @dataclass(frozen=True)
 class Flatten:
-    """Every pixel of the last map as a feature.
+    """Every value of the last map as a feature: of an image, of a video, or of the nodes of a graph.
 
     Example:
         >>> Flatten().build((16, 7, 7))[1]
@@ -23,9 +23,9 @@ class Flatten:
     """
 
     def build(self, shape: Shape) -> tuple[nn.Module, Shape]:
-        """Return the module for maps (B, C, H, W) and the shape (C * H * W,) that leaves it.
+        """Return the module for maps (B, *shape) and the shape (F,) that leaves it, F the number of values of a map.
 
         Args:
-            shape: (C, H, W).
+            shape: (C, H, W), (C, T, H, W) or (N, F).
         """
         return nn.Flatten(), (math.prod(shape),)

@@ -20,7 +20,7 @@ class MLP:
         Linear(in_features=400, out_features=8, bias=True)
     """
 
-    hidden: int = integer(8, 256, default=64, log=True, doc="units of the hidden layer")
+    hidden: int = integer(8, 4096, default=64, log=True, doc="units of the hidden layer")
     dropout: float = real(0.0, 0.7, default=0.0, doc="share of hidden units set to zero in training")
 
     def build(self, features: int, classes: int) -> nn.Sequential:

@@ -7,35 +7,61 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from mernas.components.contracts import Block, Fusion, Input, Normalisation, Readout, Shape, Task, TrainingRows
+from mernas.components.contracts import Fusion, Input, Normalisation, ScoreFusion, Shape, Task, TrainingRows
+from mernas.components.topologies.stage import Stage, build_stage
 from mernas.space.errors import Problem, SpaceError
 from mernas.space.genotype import Genotype, Leaf, instantiate
 
 
 class Network(nn.Module):
-    """Streams, each a normaliser, blocks and a readout, then a fusion if there are several, then a task.
+    """Streams, each a normaliser, blocks, a readout and maybe a cascade; then a fusion of several, then a task.
 
     Args:
-        streams: One module per stream from maps (B, C, H, W) to vectors (B, F); its first child is the normaliser.
+        streams: One module per stream from maps (B, ...) to vectors (B, F); its first child is the normaliser.
         fusion: From the list of vectors to one; None where there is a single stream.
         task: From the vector to logits (B, classes).
+        length: Length of the fused vector.
     """
 
-    def __init__(self, streams: Sequence[nn.Sequential], fusion: nn.Module | None, task: nn.Module) -> None:
+    def __init__(
+        self, streams: Sequence[nn.Sequential], fusion: nn.Module | None, task: nn.Module, length: int
+    ) -> None:
         super().__init__()
         self.streams = nn.ModuleList(streams)
         self.fusion = fusion
         self.task = task
+        self.length = length
 
-    def forward(self, maps: list[Tensor]) -> Tensor:
-        """Return logits (B, classes).
+    def fused(self, maps: list[Tensor]) -> Tensor:
+        """Return the fused vectors (B, length), before the task.
 
         Args:
-            maps: (B, C, H, W) for each stream, in the order of the genotype; as prepared, not yet normalised.
+            maps: For each stream in the order of the genotype, (B, *shape of its input), not yet normalised.
         """
         vectors = [stream(batch) for stream, batch in zip(self.streams, maps, strict=True)]
-        vector = vectors[0] if self.fusion is None else self.fusion(vectors)
-        logits: Tensor = self.task(vector)
+        vector: Tensor = vectors[0] if self.fusion is None else self.fusion(vectors)
+        return vector
+
+    def forward(self, maps: list[Tensor]) -> Tensor:
+        """Return logits (B, classes); arguments as of `fused`."""
+        logits: Tensor = self.task(self.fused(maps))
+        return logits
+
+
+class _ScoreLevel(nn.Module):
+    """A head for each stream, whose scores are fused: takes the vectors of all streams, one after the other."""
+
+    def __init__(self, lengths: Sequence[int], heads: Sequence[nn.Module], fusion: nn.Module) -> None:
+        super().__init__()
+        self.lengths = list(lengths)
+        self.heads = nn.ModuleList(heads)
+        self.fusion = fusion
+
+    def forward(self, vector: Tensor) -> Tensor:
+        """Return logits (B, classes) for (B, sum of lengths)."""
+        parts = torch.split(vector, self.lengths, dim=1)
+        scores = torch.stack([head(part) for head, part in zip(self.heads, parts, strict=True)], dim=1)
+        logits: Tensor = self.fusion(scores)
         return logits
 
 
@@ -65,18 +91,28 @@ def build_network(genotype: Genotype, classes: int) -> Network:
     for stream in genotype.streams:
         shape: Shape = _input(stream).shape
         modules: list[nn.Module] = [normalisation.build(shape)]
-        for leaf in (*stream["backbone"], stream["readout"]):
-            component: Block | Readout = instantiate(leaf)
-            module, shape = component.build(shape)
+        for stage in stages(stream):
+            module, shape = build_stage(stage, shape)
             modules.append(module)
         streams.append(nn.Sequential(*modules))
         features.append(shape[0])
-    fused, length = None, features[0]
-    if len(streams) > 1:
-        fusion: Fusion = instantiate(genotype["fusion"])
-        fused, length = fusion.build(features)
     task: Task = instantiate(genotype["tasks"][0])
-    return Network(streams, fused, task.build(length, classes))
+    if len(streams) == 1:
+        return Network(streams, None, task.build(features[0], classes), features[0])
+    component: Fusion = instantiate(genotype["fusion"])
+    fusion, length = component.build(features)
+    if getattr(component, "level", "feature") != "score":
+        return Network(streams, fusion, task.build(length, classes), length)
+    of_scores: ScoreFusion = instantiate(genotype["fusion"])
+    heads = [task.build(count, classes) for count in features]
+    scores = _ScoreLevel(features, heads, of_scores.build_scores(len(features), classes))
+    return Network(streams, fusion, scores, length)
+
+
+def stages(stream: Leaf) -> list[Stage]:
+    """Return the components of a stream through which its map flows: blocks, readout and, if there is one, cascade."""
+    leaves = (*stream["backbone"], stream["readout"], stream["cascade"])
+    return [instantiate(leaf) for leaf in leaves if leaf is not None]
 
 
 def count_parameters(genotype: Genotype, classes: int) -> int:

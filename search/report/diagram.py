@@ -7,7 +7,8 @@ from dataclasses import dataclass
 import torch
 from markupsafe import Markup
 
-from mernas.components.contracts import Block, Fusion, Input, Readout
+from mernas.components.contracts import Fusion, Input
+from mernas.components.topologies.stage import build_stage
 from mernas.search.report.drawing import element, group, wrap
 from mernas.search.report.words import Said, describe, say
 from mernas.space.genotype import Genotype, Leaf, instantiate
@@ -109,11 +110,10 @@ def _boxes(genotype: Genotype, classes: int) -> tuple[list[list[Box]], list[Box]
         row = [*before, Box(Said(seen.said.title, (*seen.said.details, scaled)), seen.kind, seen.shape)]
         component: Input = instantiate(stream["input"])
         shape: tuple[int, ...] = component.shape
-        for leaf in (*stream["backbone"], stream["readout"]):
+        for leaf in filter(None, (*stream["backbone"], stream["readout"], stream["cascade"])):
             with torch.device("meta"):
-                block: Block | Readout = instantiate(leaf)
-                shape = block.build(shape)[1]
-            row.append(Box(say(leaf), "layer" if leaf.axis == "block" else "fixed", _size(shape)))
+                shape = build_stage(instantiate(leaf), shape)[1]
+            row.append(Box(say(leaf), "fixed" if leaf.axis == "readout" else "layer", _size(shape)))
         rows.append(row)
         lengths.append(shape[0])
     tail: list[Box] = []
@@ -156,6 +156,11 @@ def _arrow(x1: float, y1: float, x2: float, y2: float) -> Markup:
     return group([element("path", d=line, class_="flow-line"), element("path", d=head, class_="flow-head")])
 
 
+def _minimised(genotype: Genotype) -> list[Leaf]:
+    """The loss and whatever is added to it."""
+    return [leaf for leaf in (*genotype["loss"], genotype["auxiliary_loss"], genotype["side_task"]) if leaf is not None]
+
+
 def _training(genotype: Genotype, width: float, top: float) -> tuple[list[Markup], float]:
     """What is used in training only: a dashed panel; returns it and its lower end."""
     if not genotype.is_network:
@@ -164,7 +169,7 @@ def _training(genotype: Genotype, width: float, top: float) -> tuple[list[Markup
     columns = [
         ("Augmentation", changes),
         ("Training", say(genotype["training"]).phrase),
-        ("Loss", ", ".join(say(leaf).phrase for leaf in genotype["loss"])),
+        ("Loss", ", ".join(say(leaf).phrase for leaf in _minimised(genotype))),
     ]
     room = width / len(columns)
     wrapped = [wrap(text, int(room / 6.6)) for _, text in columns]

@@ -76,7 +76,7 @@ def _short(genotype: Genotype) -> str:
         seen = " → ".join(say(leaf).brief for leaf in (*stream["preprocessing"], stream["input"]))
         inputs.append(seen)
         seen = "the same" if inputs[:-1] and inputs[-1] == inputs[-2] else seen
-        blocks = stream["backbone"] if genotype.is_network else ()
+        blocks = [leaf for leaf in _flowing(stream) if leaf.axis != "readout"] if genotype.is_network else ()
         streams.append(" → ".join([seen, *(say(leaf).brief for leaf in blocks)]))
     text = "; ".join(streams) if len(streams) < 2 else f"{len(streams)} streams: {'; '.join(streams)}"
     if not genotype.is_network:
@@ -86,12 +86,17 @@ def _short(genotype: Genotype) -> str:
     return f"{text} → {say(genotype['tasks'][0]).brief}; {say(genotype['training']).brief}"
 
 
+def _flowing(stream: Leaf) -> list[Leaf]:
+    """The parts of a network through which the map of a stream flows."""
+    return [leaf for leaf in (*stream["backbone"], stream["readout"], stream["cascade"]) if leaf is not None]
+
+
 def _parts(genotype: Genotype) -> Iterator[tuple[str, str]]:
     several = len(genotype.streams) > 1
     for number, stream in enumerate(genotype.streams, start=1):
         steps = [say(leaf).phrase for leaf in (*stream["preprocessing"], stream["input"])]
         if genotype.is_network:
-            steps += [say(leaf).phrase for leaf in (*stream["backbone"], stream["readout"])]
+            steps += [say(leaf).phrase for leaf in _flowing(stream)]
         yield (f"Stream {number}" if several else "Network" if genotype.is_network else "Input"), _sentence(steps)
     if not genotype.is_network:
         yield "Classifier", _sentence([say(genotype["classifier"]).phrase])
@@ -103,7 +108,8 @@ def _parts(genotype: Genotype) -> Iterator[tuple[str, str]]:
     changes = [say(leaf).phrase for leaf in genotype["augmentation"]]
     yield "Augmentation", _sentence(changes, "; ") if changes else "None."
     yield "Training", _sentence([say(genotype["training"]).phrase])
-    yield "Loss", _sentence([say(leaf).phrase for leaf in genotype["loss"]], "; ")
+    extra = [leaf for leaf in (genotype["auxiliary_loss"], genotype["side_task"]) if leaf is not None]
+    yield "Loss", _sentence([say(leaf).phrase for leaf in (*genotype["loss"], *extra)], "; ")
 
 
 def _sentence(phrases: list[str], between: str = ", then ") -> str:
@@ -131,7 +137,7 @@ def _plain(leaf: Leaf) -> Said:
                 details.append(f"{_spoken(name)}: {', '.join(_lower(say(child).phrase) for child in value)}")
         elif value is not None:
             details.append(f"{_spoken(name)} {value}")
-    title = _spoken(leaf.name)
+    title = _NAMES.get(leaf.name, _spoken(leaf.name))
     return Said(title[:1].upper() + title[1:], tuple(details), title)
 
 
@@ -154,28 +160,45 @@ def _apex(leaf: Leaf) -> Said:
 
 
 _POOLS = {"none": "no pooling", "max2": "2 × 2 max pooling", "max3": "3 × 3 max pooling",
-          "average2": "2 × 2 average pooling"}  # fmt: skip
+          "average2": "2 × 2 average pooling", "max3_unpadded": "3 × 3 max pooling of whole windows",
+          "max3_overlapping": "overlapping 3 × 3 max pooling",
+           "max4": "4 × 4 max pooling", "stride2": "every second pixel", "stride3": "every third pixel",
+           "stride4": "every fourth pixel"}  # fmt: skip
 _ACTIVATIONS = {"relu": "ReLU", "gelu": "GELU"}
+_NAMES = {"se": "SE", "cbam": "CBAM", "eca": "ECA", "lstm": "LSTM", "gru": "GRU", "tcn": "TCN", "lbp_top": "LBP-TOP",
+          "bi_woof": "Bi-WOOF", "dis": "DIS", "tvl1": "TV-L1", "ema": "EMA", "swa": "SWA", "tim": "TIM",
+          "linear_svm": "linear SVM", "deep_mlp": "deep MLP", "convolution_3d": "3D convolution"}  # fmt: skip
+"""How the field writes names that are abbreviations."""
 
 
 def _dropout(leaf: Leaf) -> tuple[str, ...]:
     return (f"dropout {leaf['dropout']:g}",) if leaf["dropout"] else ()
 
 
+def _attention(leaf: Leaf) -> tuple[str, ...]:
+    return (f"attention by {_NAMES.get(leaf['attention'].name, leaf['attention'].name)}",) if leaf["attention"] else ()
+
+
 def _convolution(leaf: Leaf) -> Said:
     kernel = leaf["kernel"]
     activation = _ACTIVATIONS.get(leaf["activation"], leaf["activation"])
-    norm = {"batch": ("batch norm", activation), "late": (activation, "then batch norm"), "none": (activation,)}
-    padding = ("full padding",) if leaf["padding"] == "full" else ()
+    norm = {
+        "batch": ("batch norm", activation),
+        "biasless": ("no bias", "batch norm", activation),
+        "late": (activation, "then batch norm"),
+        "pooled": (activation, "batch norm after the pooling"),
+        "none": (activation,),
+    }
+    padding = {"same": (), "full": ("full padding",), "none": ("no padding",)}[leaf["padding"]]
     pool = _POOLS.get(leaf["pool"], f"pooling {leaf['pool']}")
     size = f"{leaf['width']} filters of {kernel} × {kernel}"
-    details = (size, *padding, *norm[leaf["norm"]], pool, *_dropout(leaf))
+    details = (size, *padding, *norm[leaf["norm"]], *_attention(leaf), pool, *_dropout(leaf))
     return Said("Convolution", details, f"conv {leaf['width']}")
 
 
 def _residual(leaf: Leaf) -> Said:
     halves = "halves the map" if leaf["stride"] == 2 else "keeps the map's size"
-    details = (f"{leaf['width']} filters of 3 × 3", halves, *_dropout(leaf))
+    details = (f"{leaf['width']} filters of 3 × 3", halves, *_attention(leaf), *_dropout(leaf))
     return Said("Residual block", details, f"residual {leaf['width']}")
 
 
@@ -202,8 +225,22 @@ def _scratch(leaf: Leaf) -> Said:
         f"batches of {leaf['batch']}",
         say(leaf["optimizer"]).phrase,
         _lower(say(leaf["schedule"]).phrase),
+        *(_lower(say(leaf[name]).phrase) for name in ("sampler", "mixing", "averaging") if leaf[name] is not None),
     )
     return Said("From scratch", details, f"{leaf['epochs']} epochs")
+
+
+def _finetune(leaf: Leaf) -> Said:
+    details = (
+        f"{leaf['source_epochs']} epochs on macro-expressions",
+        f"{leaf['epochs']} epochs at {leaf['rate']:g} of that learning rate",
+        *(("streams frozen",) if leaf["frozen"] == "streams" else ()),
+        *(("a new head",) if leaf["head"] == "reset" else ()),
+        f"batches of {leaf['batch']}",
+        say(leaf["optimizer"]).phrase,
+        _lower(say(leaf["schedule"]).phrase),
+    )
+    return Said("Fine-tuned", details, f"fine-tuned, {leaf['source_epochs']} + {leaf['epochs']} epochs")
 
 
 def _adamw(leaf: Leaf) -> Said:
@@ -262,6 +299,7 @@ _PHRASES: dict[tuple[str, str], Callable[[Leaf], Said]] = {
     ("augmentation", "shift"): _shift,
     ("augmentation", "flip"): _flip,
     ("training", "scratch"): _scratch,
+    ("training", "finetune"): _finetune,
     ("optimizer", "adamw"): _adamw,
     ("optimizer", "sgd"): _sgd,
     ("schedule", "cosine"): _fixed("Learning rate falling like a cosine", "cosine"),

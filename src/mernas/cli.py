@@ -13,7 +13,8 @@ from typing import Any
 import click
 
 import mernas
-from mernas.space.errors import MernasError
+from mernas.search.data_group import data_group
+from mernas.search.messages import messages
 
 # `mernas search` without --data shows the main job in minutes on two cores.
 DEMONSTRATION: dict[str, Any] = {
@@ -74,8 +75,8 @@ def cli() -> None:
 @click.option(
     "--data",
     multiple=True,
-    metavar="NAME[=PATH]",
-    help="synthetic, or flow-images=PATH; several make a composite. Without it: a demonstration.",
+    metavar="NAME[=PATH]|FILE.csv",
+    help="synthetic, flow-images=PATH or a manifest; several make a composite. Without it: a demonstration.",
 )
 @click.option("--space", metavar="NAME|FILE", help="quick, standard, full, or a space file.  [default: standard]")
 @click.option("--trials", type=int, metavar="N", help="Proposals per study.  [default: 64]")
@@ -123,7 +124,7 @@ def search_command(**options: Any) -> None:
       mernas search --data synthetic --space quick --trials 4 --batch 2 --dry-run
       mernas search --data flow-images=PATH --space my-space.yaml --budgets 2k,50k --trials 8 --batch 4
     """
-    with _messages():
+    with messages():
         _search(**options)
 
 
@@ -134,7 +135,7 @@ def search_command(**options: Any) -> None:
     multiple=True,
     default=["synthetic"],
     show_default=True,
-    metavar="NAME[=PATH]",
+    metavar="NAME[=PATH]|FILE.csv",
     help="Which data; several make a composite.",
 )
 @click.option("--protocol", default="loso", show_default=True, metavar="NAME", help="loso.")
@@ -151,7 +152,7 @@ def evaluate_command(pipeline: str, data: tuple[str, ...], protocol: str, **opti
       mernas evaluate majority
       mernas evaluate rbf_svm --data flow-images=PATH --protocol loso
     """
-    with _messages():
+    with messages():
         _evaluate(pipeline, data, protocol, **options)
 
 
@@ -169,7 +170,7 @@ def report_command(runs: tuple[Path, ...], out: Path | None) -> None:
       mernas report mernas-runs/synthetic-0123456789
       mernas report runs/tpe runs/random --out comparison.html
     """
-    with _messages():
+    with messages():
         from mernas.search.report import report_command as report
 
         for path in report(runs, out):
@@ -182,7 +183,9 @@ def report_command(runs: tuple[Path, ...], out: Path | None) -> None:
     "--pick", default="knee", show_default=True, metavar="RULE", help='knee, best, or a budget such as "<=50k".'
 )
 @click.option("--out", type=Path, required=True, metavar="DIR", help="The folder of the model.")
-@click.option("--data", multiple=True, metavar="NAME[=PATH]", help="Where the data lie now, if they have moved.")
+@click.option(
+    "--data", multiple=True, metavar="NAME[=PATH]|FILE.csv", help="Where the data lie now, if they have moved."
+)
 @click.option("--json", "as_json", is_flag=True, help="Print what was exported as JSON.")
 def export_command(run: Path, as_json: bool, **options: Any) -> None:
     """Train what a rule chooses on everyone and write a model that travels.
@@ -195,7 +198,7 @@ def export_command(run: Path, as_json: bool, **options: Any) -> None:
       mernas export mernas-runs/synthetic-0123456789 --pick knee --out model
       mernas export RUN --pick "<=50k" --data flow-images=PATH --out model
     """
-    with _messages():
+    with messages():
         _export(run, as_json, **options)
 
 
@@ -219,10 +222,62 @@ def predict_command(model: Path, sources: tuple[Path, ...], **options: Any) -> N
       mernas predict model clip.mp4 --onset 12 --apex 30 --json
       mernas predict model clips/a clips/b --csv --out predictions.csv
     """
-    with _messages():
+    with messages():
         from mernas.search.predicting import predict_command as predict
 
         predict(model, sources, **options)
+
+
+cli.add_command(data_group)
+
+
+@cli.command(name="presets")
+@click.argument("name", metavar="[NAME]", required=False)
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+def presets_command(name: str | None, as_json: bool) -> None:
+    """List the published methods that `evaluate` knows by name, with their published scores, or show one of them.
+
+    What is shown of one is a file of its own, which `evaluate` takes as well.
+
+    \b
+    Examples:
+      mernas presets
+      mernas presets ststnet
+    """
+    with messages():
+        from mernas.search.presets_command import show_presets
+
+        show_presets(name, as_json)
+
+
+@cli.command(name="space")
+@click.option("--tree", is_flag=True, help="Print the space as a tree, which is what is printed anyway.")
+@click.option("--coverage", is_flag=True, help="Print which of the survey's taxonomy there is instead.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+@click.option(
+    "--data",
+    multiple=True,
+    metavar="NAME[=PATH]|FILE.csv",
+    help="What these data offer; several make a composite.  [default: whatever data could]",
+)
+@click.option("--space", metavar="NAME|FILE", help="quick, standard, full, or a space file.  [default: full]")
+def space_command(**options: Any) -> None:
+    """Print the search space: every component with its hyper-parameters, and why some are unavailable.
+
+    In the survey's order, axis by axis. --coverage tells of every leaf of the survey's taxonomy whether it is
+    implemented, unavailable because it needs what nobody can install, or not there yet.
+
+    \b
+    Examples:
+      mernas space
+      mernas space --data synthetic --space standard
+      mernas space --data flow-images=PATH --json
+      mernas space --coverage
+    """
+    with messages():
+        from mernas.search.space_command import show_space
+
+        show_space(**options)
 
 
 @cli.command(name="verify")
@@ -238,7 +293,7 @@ def verify_command(run: Path, as_json: bool) -> None:
     Examples:
       mernas verify mernas-runs/synthetic-0123456789
     """
-    with _messages():
+    with messages():
         from mernas.search.verify import print_verification, verify_run
 
         _tell(found := verify_run(run), print_verification, as_json)
@@ -256,7 +311,7 @@ def doctor_command(as_json: bool) -> None:
     Examples:
       mernas doctor
     """
-    with _messages():
+    with messages():
         from mernas.search.doctor import examine
         from mernas.search.doctor_report import print_diagnosis
 
@@ -286,7 +341,7 @@ def _search(dry_run: bool, yes: bool, as_json: bool, out: Path | None, **options
     audit = options.pop("audit")
     kind = chosen_executor(device=options["device"], **where)
     texts = options.pop("data")
-    plan = plan_search(load_data(*texts), **options)
+    plan = plan_search(load_data(*texts, say=_note), **options)
     folder = run_folder(plan, out)
     check_audit(audit, plan)
     known = where["address"] is None and options["device"] == "cpu"  # elsewhere only Ray can say how many there are
@@ -347,7 +402,7 @@ def _export(run: Path, as_json: bool, pick: str, out: Path, data: tuple[str, ...
     with _stopping() as stopping, Screen() as screen:
         try:
             finished = open_run(run)
-            found = load_data(*data) if data else data_of(run)
+            found = load_data(*data, say=_note) if data else data_of(run)
             exported = export_model(finished, pick, out, found, reporter=screen, stopping=stopping)
         except Interrupted:
             screen.say("Stopped; nothing was written.")
@@ -373,7 +428,7 @@ def _evaluate(
         try:
             result = run_evaluation(
                 pipeline,
-                load_data(*data),
+                load_data(*data, say=_note),
                 protocol_name=protocol,
                 reporter=screen,
                 stopping=stopping,
@@ -391,6 +446,10 @@ def _evaluate(
     print_evaluation(result, as_json)
 
 
+def _note(text: str) -> None:
+    click.echo(f"Note: {text}", err=True)
+
+
 def _tell(found: Any, show: Callable[[Any], None], as_json: bool) -> None:
     """Print what was found for people, or as JSON."""
     if not as_json:
@@ -399,17 +458,6 @@ def _tell(found: Any, show: Callable[[Any], None], as_json: bool) -> None:
     import json
 
     click.echo(json.dumps(found.plain()))
-
-
-@contextmanager
-def _messages() -> Iterator[None]:
-    """A user's mistake becomes one message and exit code 2, never a traceback."""
-    try:
-        yield
-    except MernasError as error:
-        for problem in error.problems:
-            click.echo(f"mernas: {problem}", err=True)
-        sys.exit(2)
 
 
 @contextmanager

@@ -12,10 +12,12 @@ import numpy as np
 import pytest
 import torch
 from numpy.typing import NDArray
+from scipy.optimize import minimize
 from sklearn.metrics import f1_score, recall_score
 from threadpoolctl import threadpool_limits
 from torch import Tensor
 
+from mernas.components.classifiers.linear_svm import LinearSvm
 from mernas.components.classifiers.logistic_regression import StandardisedLogisticRegression
 from mernas.components.classifiers.majority import Majority
 from mernas.components.classifiers.rbf_svm import RbfSvm
@@ -36,6 +38,8 @@ class Rows:
     labels: Tensor
     arrays: tuple[Tensor, ...]
     classes: int = 3
+    units: None = None
+    source: None = None
 
     @property
     def streams(self) -> int:
@@ -64,8 +68,13 @@ def blobs(labels: Sequence[int], seed: int = 0, distance: float = 3.0, classes: 
 
 
 LABELS = [0] * 30 + [1] * 12 + [2] * 8
-ALL: tuple[Any, ...] = (Majority(), StandardisedLogisticRegression(), RbfSvm())
-LEARNING: tuple[Any, ...] = (StandardisedLogisticRegression(), StandardisedLogisticRegression(C=100.0), RbfSvm())
+ALL: tuple[Any, ...] = (Majority(), StandardisedLogisticRegression(), RbfSvm(), LinearSvm())
+LEARNING: tuple[Any, ...] = (
+    StandardisedLogisticRegression(),
+    StandardisedLogisticRegression(C=100.0),
+    RbfSvm(),
+    LinearSvm(),
+)
 
 
 @pytest.mark.parametrize("classifier", ALL)
@@ -255,10 +264,58 @@ def test_the_machine_decides_by_its_own_kernel_expansion(gamma: Any, labels: lis
     assert np.array_equal(predictor.predict(rows.arrays).argmax(axis=1), machine.classes_[expected])
 
 
+@pytest.mark.parametrize("scale", ["standard", "none"])
+@pytest.mark.parametrize("cost", [0.1, 1.0])
+def test_the_linear_machine_solves_the_balanced_soft_margin_problem(cost: float, scale: str) -> None:
+    made = blobs([0] * 14 + [1] * 6, distance=1, classes=2)
+    rows = Rows(made.labels, (made.arrays[0].flatten(1)[:, :5],), classes=2)  # vectors, as of hand-crafted features
+    values = standardised(rows) if scale == "standard" else rows.arrays[0].numpy().astype(np.float64)
+    count, length = values.shape
+    sign = 2.0 * rows.labels.numpy() - 1
+    price = cost * count / (2 * np.bincount(rows.labels.numpy())[rows.labels.numpy()])
+
+    # The primal over (weights, bias, slacks): |w|² / 2 + price · slack, sign (values w + b) >= 1 - slack, slack >= 0.
+    def objective(point: NDArray[np.float64]) -> float:
+        return float(point[:length] @ point[:length] / 2 + price @ point[length + 1 :])
+
+    margins = np.hstack([sign[:, None] * values, sign[:, None], np.eye(count)])
+    solved = minimize(
+        objective,
+        np.concatenate([np.zeros(length + 1), np.ones(count)]),
+        jac=lambda point: np.concatenate([point[:length], [0], price]),
+        bounds=[(None, None)] * (length + 1) + [(0, None)] * count,
+        constraints={"type": "ineq", "fun": lambda point: margins @ point - 1, "jac": lambda point: margins},
+        method="SLSQP",
+        options={"ftol": 1e-12, "maxiter": 500},
+    )
+    assert solved.success
+    scores = LinearSvm(C=cost, scale=scale).fit(rows, seed=0).predict(rows.arrays)
+    decisions = np.log(scores[:, 1] / scores[:, 0]) / 2
+    weights, bias = solved.x[:length], solved.x[length]
+    assert np.abs(decisions - (values @ weights + bias)).max() < 5e-3
+
+
+def test_the_linear_machine_cannot_separate_what_no_line_can() -> None:
+    corners = torch.tensor([[0.0, 0], [1, 1], [0, 1], [1, 0]])
+    rows = Rows(torch.tensor([0, 0, 2, 2]), (corners,))
+    scores = LinearSvm(C=1000.0).fit(rows, seed=0).predict([corners])
+    assert (scores.argmax(axis=1) == rows.labels.numpy()).sum() <= 3
+
+
+def test_the_linear_machine_is_no_family_of_the_baselines() -> None:
+    assert LinearSvm.baseline is False
+    assert LinearSvm.family == {}
+
+
 @pytest.mark.parametrize("classifier", ALL)
 def test_a_classifier_is_fitted_on_training_rows_and_has_a_legal_family(classifier: Classifier) -> None:
     assert classifier.fit_scope == TRAINING_ROWS
-    names = {Majority: "majority", StandardisedLogisticRegression: "logistic_regression", RbfSvm: "rbf_svm"}
+    names = {
+        Majority: "majority",
+        StandardisedLogisticRegression: "logistic_regression",
+        RbfSvm: "rbf_svm",
+        LinearSvm: "linear_svm",
+    }
     declaration = REGISTRY.get("classifier", names[type(classifier)])
     for name, values in classifier.family.items():
         assert all(value in declaration.parameters[name].domain for value in values)  # type: ignore[operator]  # no slot

@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import replace
 
+import pandas as pd
 import pytest
 
 from mernas.components.datasets.clip import Dataset
 from mernas.components.datasets.composite import join
 from mernas.components.datasets.synthetic import Synthetic
 from mernas.space.errors import DataError
-from mernas.space.taxonomy import GIVEN_FLOW
+from mernas.space.taxonomy import GIVEN_FLOW, SOURCE
 
 
 def test_a_composite_holds_every_clip_with_its_own_label_and_the_common_capabilities(
@@ -23,7 +24,8 @@ def test_a_composite_holds_every_clip_with_its_own_label_and_the_common_capabili
     assert len(both) == len(own) + len(made_up)
     labels = {**own.annotations["emotion"], **made_up.annotations["emotion"]}
     assert dict(both.annotations["emotion"]) == labels
-    assert both.provides == made_up.provides
+    assert both.provides == made_up.provides - {SOURCE}  # the toy has no source, whatever it says
+    assert both.source is None
     assert set(both.subjects) == set(own.subjects) | set(made_up.subjects)
     assert both.name == join([made_up, own]).name == "synthetic+toy"
     assert both.fingerprint == join([made_up, own]).fingerprint
@@ -34,3 +36,31 @@ def test_a_clip_that_occurs_twice_and_other_classes_are_told_together(toy: Calla
     with pytest.raises(DataError) as error:
         join([toy(), other])
     assert len(error.value.problems) == 2
+
+
+def test_sources_are_joined_only_if_every_part_has_one(toy: Callable[..., Dataset]) -> None:
+    made_up = Synthetic(subjects=2, clips=2, macro_subjects=2, macro_clips=2).load()
+    assert made_up.source is not None
+    strangers = toy(subjects=1, clips=3)
+    renamed = [replace(clip, key=f"other/{clip.key}", subject=f"other/{clip.subject}") for clip in strangers]
+    rows = strangers.annotations.set_index(pd.Index([clip.key for clip in renamed], name="clip"))
+    other_source = replace(strangers, name="other", clips=tuple(renamed), annotations=rows)
+    both = join([replace(toy(), source=other_source, provides=frozenset({GIVEN_FLOW, SOURCE})), made_up])
+    assert both.provides == {SOURCE}
+    assert both.source is not None
+    assert {clip.key for clip in both.source} == {clip.key for clip in (*other_source, *made_up.source)}
+    assert SOURCE not in both.source.provides
+    emotions = {**other_source.annotations["emotion"], **made_up.source.annotations["emotion"]}
+    assert dict(both.source.annotations["emotion"]) == emotions
+
+    without = join([replace(toy(), provides=frozenset({GIVEN_FLOW})), made_up])
+    assert without.source is None
+    assert SOURCE not in without.provides
+
+
+def test_a_source_that_shows_people_of_another_part_is_refused(toy: Callable[..., Dataset]) -> None:
+    made_up = Synthetic(subjects=2, clips=2, macro_subjects=1, macro_clips=1).load()
+    assert made_up.source is not None
+    own_source = replace(made_up.source, name="twin")
+    with pytest.raises(DataError, match="other people"):
+        join([replace(made_up.source, source=toy()), replace(toy(), name="third", source=own_source)])

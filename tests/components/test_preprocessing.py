@@ -1,5 +1,6 @@
 """Normalisation and augmentation, against NumPy and against fields whose mirror image is known."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -24,6 +25,8 @@ class Rows:
     tensors: list[Tensor]
     labels: Tensor
     classes: int = 2
+    units: None = None
+    source: None = None
 
     @property
     def streams(self) -> int:
@@ -82,6 +85,45 @@ def test_statistics_are_buffers_and_not_parameters() -> None:
         "mean": (3, 1, 1),
         "spread": (3, 1, 1),
     }
+
+
+@pytest.mark.parametrize(
+    ("shape", "axes", "statistics"),
+    [
+        ((3, 9, 11), (0, 2, 3), (3, 1, 1)),
+        ((3, 5, 9, 11), (0, 2, 3, 4), (3, 1, 1, 1)),  # a video: over frames and pixels
+        ((51, 4), (0, 1), (4,)),  # a graph: over nodes
+        ((20,), (0,), (20,)),
+    ],
+)
+def test_statistics_are_those_of_a_channel_or_a_feature_whatever_the_kind(
+    shape: tuple[int, ...], axes: tuple[int, ...], statistics: tuple[int, ...]
+) -> None:
+    scale = torch.linspace(0.5, 40, math.prod(statistics)).reshape(statistics)
+    maps = torch.randn(12, *shape, generator=seeded()) * scale + 3 * scale
+    module = Standardise().build(shape)
+    Standardise().fit(module, Rows([maps], torch.zeros(12)), stream=0)
+    values = maps.double().numpy()
+    by_hand = (values - values.mean(axis=axes, keepdims=True)) / values.std(axis=axes, keepdims=True)
+    np.testing.assert_allclose(module(maps).numpy(), by_hand, atol=1e-4)
+    assert module.get_buffer("mean").shape == module.get_buffer("spread").shape == statistics
+
+
+@pytest.mark.parametrize("shape", [(51, 4), (4,)])
+def test_constant_feature_is_centred_and_not_blown_up(shape: tuple[int, ...]) -> None:
+    maps = torch.randn(12, *shape, generator=seeded())
+    maps[..., 2] = 0.1
+    module = Standardise().build(shape)
+    Standardise().fit(module, Rows([maps], torch.zeros(12)), stream=0)
+    assert float(module(maps)[..., 2].abs().max()) < 1e-6
+
+
+def test_statistics_of_images_are_to_the_bit_what_they_always_were() -> None:
+    maps = random_maps() * 7 + 3
+    module = Standardise().build((3, 9, 11))
+    Standardise().fit(module, Rows([maps], torch.zeros(12)), stream=0)
+    spread, mean = torch.std_mean(maps, dim=(0, 2, 3), correction=0, keepdim=True)
+    assert torch.equal(module(maps), (maps - mean) / spread)
 
 
 def test_fitting_leaves_the_training_maps_alone() -> None:

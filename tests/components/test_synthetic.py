@@ -27,9 +27,20 @@ from mernas.components.datasets.synthetic_frames import SyntheticFrames
 from mernas.components.datasets.synthetic_time import draw_timeline
 from mernas.space.errors import SpaceError
 from mernas.space.registry import REGISTRY
-from mernas.space.taxonomy import ACTION_UNITS, APEX, CAPABILITIES, FRAMES, OFFSET, ONSET, TRUE_FLOW
+from mernas.space.taxonomy import (
+    ACTION_UNITS,
+    APEX,
+    CAPABILITIES,
+    FRAME_RATE,
+    FRAMES,
+    LANDMARKS,
+    OFFSET,
+    ONSET,
+    SOURCE,
+    TRUE_FLOW,
+)
 
-SMALL = Synthetic(subjects=3, clips=3)
+SMALL = Synthetic(subjects=3, clips=3, macro_subjects=0)
 STILL = replace(SMALL, head_motion=0.0)  # the face moves, the head does not
 CLEAN = replace(SMALL, noise=0.0, light_drift=0.0)
 FRAME_RATES = (25, 30, 49, 60, 100, 200, 500)
@@ -117,7 +128,7 @@ def test_it_is_a_dataset_with_all_that_it_provides(data: Dataset) -> None:
     assert len(data) == 18 * 9
     assert len(data.subjects) == 18
     assert data.classes == ("negative", "positive", "surprise")
-    assert data.provides == {FRAMES, ONSET, APEX, OFFSET, TRUE_FLOW, ACTION_UNITS}
+    assert data.provides == {FRAMES, FRAME_RATE, ONSET, APEX, OFFSET, TRUE_FLOW, ACTION_UNITS, LANDMARKS, SOURCE}
     assert data.provides <= set(CAPABILITIES)
     assert len({clip.fingerprint for clip in data}) == len(data)
     for clip in data:

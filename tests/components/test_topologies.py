@@ -11,8 +11,11 @@ import mernas.components  # noqa: F401  # registers the leaves
 from mernas.components.topologies.average import Average
 from mernas.components.topologies.concatenation import Concatenation
 from mernas.components.topologies.flatten import Flatten
+from mernas.components.topologies.frames import Frames
 from mernas.components.topologies.mlp import MLP
 from mernas.components.topologies.network import Network, build_network, count_parameters
+from mernas.components.topologies.part_pool import PartPool
+from mernas.components.topologies.patches import Patches
 from mernas.space.errors import SpaceError
 from mernas.space.genotype import Genotype, parse_genotype
 from mernas.space.restriction import load_space
@@ -66,6 +69,51 @@ def test_average_is_the_mean_over_each_cell() -> None:
 def test_average_refuses_a_grid_finer_than_the_map() -> None:
     with pytest.raises(SpaceError, match="found 4x9"):
         Average(grid=5).build((4, 4, 9))
+
+
+@pytest.mark.parametrize("readout", [Frames(grid=5), Patches(grid=5)])
+def test_readouts_of_sequences_refuse_a_grid_finer_than_the_map(readout: Frames | Patches) -> None:
+    shape = (4, 3, 4, 9) if isinstance(readout, Frames) else (4, 4, 9)
+    with pytest.raises(SpaceError, match=r"grid of 5 .* found 4x9"):
+        readout.build(shape)
+
+
+def test_average_of_a_video_is_the_mean_over_time_and_each_cell() -> None:
+    videos = np.random.default_rng(0).normal(size=(2, 4, 3, 10, 15))
+    module, shape = Average(grid=5).build((4, 3, 10, 15))
+    by_hand = videos.reshape(2, 4, 3, 5, 2, 5, 3).mean(axis=(2, 4, 6)).reshape(2, -1)
+    assert shape == (100,)
+    np.testing.assert_allclose(module(torch.from_numpy(videos)).numpy(), by_hand, atol=1e-12)
+
+
+def test_average_of_an_image_is_the_same_to_the_last_bit_as_that_of_torch() -> None:
+    maps = torch.randn(3, 4, 10, 14, generator=torch.Generator().manual_seed(0))
+    wanted = torch.nn.functional.adaptive_avg_pool2d(maps, 3).flatten(1)
+    assert torch.equal(Average(grid=3).build((4, 10, 14))[0](maps), wanted)
+
+
+@pytest.mark.parametrize("shape", [(2, 3, 4, 5), (6, 7)])
+def test_flatten_keeps_every_value_of_videos_and_graphs(shape: tuple[int, ...]) -> None:
+    module, announced = Flatten().build(shape)
+    maps = np.random.default_rng(0).normal(size=(3, *shape))
+    assert announced == (int(np.prod(shape)),)
+    np.testing.assert_array_equal(module(torch.from_numpy(maps)).numpy(), maps.reshape(3, -1))
+
+
+def test_parts_of_seven_rows_are_the_upper_three_and_the_lower_four() -> None:
+    module, shape = PartPool(parts=2, width=4, dropout=0.5).build((6, 7, 5))
+    maps = torch.randn(2, 6, 7, 5, generator=torch.Generator().manual_seed(0))
+    wanted = []
+    for part, rows in enumerate((slice(0, 3), slice(3, 7))):
+        layer = [module.get_parameter(f"layers.{part}.{name}").detach().numpy() for name in ("weight", "bias")]
+        wanted.append(np.tanh(maps[:, :, rows].numpy().mean(axis=(2, 3)) @ layer[0].T + layer[1]))
+    assert shape == (8,)
+    np.testing.assert_allclose(module.eval()(maps).detach().numpy(), np.concatenate(wanted, axis=1), atol=1e-5)
+
+
+def test_more_parts_than_rows_are_refused() -> None:
+    with pytest.raises(SpaceError, match=r"3 parts need .* found 2"):
+        PartPool(parts=3).build((6, 2, 9))
 
 
 def test_flatten_keeps_every_value() -> None:

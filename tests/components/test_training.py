@@ -1,7 +1,7 @@
 """Training: batches, reproducibility, learning, and optimisers against the textbook."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from itertools import chain
 
@@ -10,13 +10,15 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from mernas.components.contracts import NotFiniteError
+from mernas.components.contracts import NotFiniteError, TrainingRows
 from mernas.components.losses.cross_entropy import CrossEntropy
 from mernas.components.preprocessing.flip import Flip
 from mernas.components.preprocessing.shift import Shift
 from mernas.components.training.adamw import AdamW
 from mernas.components.training.constant import Constant
 from mernas.components.training.cosine import Cosine
+from mernas.components.training.epochs import batch_sizes
+from mernas.components.training.objective import TrainingObjective
 from mernas.components.training.scratch import Scratch
 from mernas.components.training.sgd import SGD
 from mernas.space.errors import DataError
@@ -44,6 +46,11 @@ class Rows:
     def take(self, rows: Tensor | Sequence[int]) -> list[Tensor]:
         self.asked.append([int(row) for row in rows])
         return [tensor[rows] for tensor in self.tensors]
+
+
+def minimise(loss: nn.Module) -> Callable[[TrainingRows], TrainingObjective]:
+    """The objective of any rows that is nothing but one loss of the class scores."""
+    return lambda rows: TrainingObjective(rows.labels, loss)
 
 
 class Small(nn.Module):
@@ -78,7 +85,7 @@ def toy(rows: int = 80, seed: int = 0) -> Rows:
 def trained(rows: Rows, strategy: Scratch, seed: int = 0, augmentation: Sequence[Flip | Shift] = ()) -> nn.Module:
     torch.manual_seed(seed)
     network = Small()
-    strategy.fit(network, rows, CrossEntropy().build(rows), augmentation, torch.Generator().manual_seed(seed))
+    strategy.fit(network, rows, minimise(CrossEntropy().build(rows)), augmentation, torch.Generator().manual_seed(seed))
     return network
 
 
@@ -108,7 +115,7 @@ def test_order_follows_the_generator_and_not_the_global_state() -> None:
     for global_seed in (1, 2):
         rows = toy()
         torch.manual_seed(global_seed)
-        short().fit(Small(), rows, CrossEntropy().build(rows), (), torch.Generator().manual_seed(0))
+        short().fit(Small(), rows, minimise(CrossEntropy().build(rows)), (), torch.Generator().manual_seed(0))
         orders.append(rows.asked)
     assert orders[0] == orders[1]
 
@@ -128,7 +135,7 @@ def test_each_epoch_sees_every_row_once_in_a_new_order() -> None:
 )
 def test_last_batch_of_one_row_is_merged(rows: int, sizes: list[int]) -> None:
     strategy = short(batch=32)
-    assert strategy.batches(rows) == sizes
+    assert batch_sizes(rows, strategy.batch) == sizes
     data = toy(rows)
     trained(data, short(batch=32, epochs=1))
     assert [len(batch) for batch in data.asked] == sizes
@@ -154,7 +161,7 @@ def test_batch_norm_over_single_values_trains_with_a_row_left_over() -> None:
     network = Flat()
     with pytest.raises(ValueError, match="more than 1 value per channel"):
         network(rows.take([0]))
-    short(batch=16).fit(network, rows, CrossEntropy().build(rows), (), torch.Generator().manual_seed(0))
+    short(batch=16).fit(network, rows, minimise(CrossEntropy().build(rows)), (), torch.Generator().manual_seed(0))
 
 
 def test_training_ends_in_evaluation_mode_whatever_the_callback_does() -> None:
@@ -168,7 +175,7 @@ def test_training_ends_in_evaluation_mode_whatever_the_callback_does() -> None:
         calls.append(epoch)
         network.eval()
 
-    short().fit(network, rows, CrossEntropy().build(rows), (), torch.Generator().manual_seed(0), on_epoch)
+    short().fit(network, rows, minimise(CrossEntropy().build(rows)), (), torch.Generator().manual_seed(0), on_epoch)
     inside.remove()
     assert calls == [1, 2, 3]
     assert modes == [True] * 15
@@ -199,7 +206,7 @@ def test_weights_that_overflow_in_the_last_step_are_found() -> None:
     rows.labels = torch.tensor([0, 0, 0, 0, 0, 0, 0, 1])
     strategy = short(epochs=1, optimizer=SGD(lr=1e10, momentum=0.0))
     with pytest.raises(NotFiniteError, match="weight"):
-        strategy.fit(Line(), rows, nn.CrossEntropyLoss(), (), torch.Generator().manual_seed(0))
+        strategy.fit(Line(), rows, minimise(nn.CrossEntropyLoss()), (), torch.Generator().manual_seed(0))
 
 
 def test_learning_rate_of_every_step_is_the_start_times_the_factor() -> None:

@@ -361,7 +361,7 @@ def test_a_model_of_a_table_is_not_asked_about_maps(maps: Maps, labels: NDArray[
 @pytest.mark.parametrize(
     ("genotype", "says"),
     [
-        ("ststnett", 'Did you mean "ststnet"?'),
+        ("ststnett", '"ststnet"'),
         ("no-such-file.yaml", "must be a genotype, its YAML text or file"),
         ("streams: [nonsense", "is not valid YAML"),
         (17, "must be a genotype"),

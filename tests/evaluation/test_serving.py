@@ -20,7 +20,18 @@ from mernas.evaluation.serving import clips_of, needs_of
 from mernas.space.errors import DataError, MernasError, UnavailableError
 from mernas.space.genotype import parse_genotype
 from mernas.space.registry import REGISTRY, register
-from mernas.space.taxonomy import APEX, CLIP, FRAMES, GIVEN_FLOW, GIVEN_STRAIN, IMAGE, OFFSET, ONSET, TRUE_FLOW
+from mernas.space.taxonomy import (
+    APEX,
+    CLIP,
+    FRAMES,
+    GIVEN_FLOW,
+    GIVEN_STRAIN,
+    IMAGE,
+    LANDMARKS,
+    OFFSET,
+    ONSET,
+    TRUE_FLOW,
+)
 
 FARNEBACK = "optical_flow: {estimator: farneback}"
 GIVEN = "optical_flow: {estimator: given}"
@@ -252,7 +263,7 @@ def test_a_flow_image_has_neither_onset_nor_apex(tmp_path: Path) -> None:
 
 
 @dataclass(frozen=True)
-class NeedsOffset:
+class NeedsLandmarks:
     """An input of the clip's end."""
 
     channels = ("gray",)
@@ -266,17 +277,17 @@ class NeedsOffset:
 
 
 @pytest.fixture
-def offset_frame() -> Iterator[None]:
-    register("input", "offset_frame", needs={FRAMES, OFFSET}, maps={CLIP: IMAGE})(NeedsOffset)
+def landmarks_of_frames() -> Iterator[None]:
+    register("input", "landmarks_of_frames", needs={FRAMES, LANDMARKS}, maps={CLIP: IMAGE})(NeedsLandmarks)
     yield
-    REGISTRY.remove("input", "offset_frame")
+    REGISTRY.remove("input", "landmarks_of_frames")
 
 
-@pytest.mark.usefixtures("offset_frame")
+@pytest.mark.usefixtures("landmarks_of_frames")
 def test_a_model_that_needs_what_no_recording_has_says_so(tmp_path: Path) -> None:
     video = write_video(tmp_path / "clip.mkv", noise(3))
-    assert mistakes(bundle_of("offset_frame"), video, error=UnavailableError) == [
-        "this model: needs what a video or a folder of frames lacks, found the offset frame of every clip. Give such "
+    assert mistakes(bundle_of("landmarks_of_frames"), video, error=UnavailableError) == [
+        "this model: needs what a video or a folder of frames lacks, found the 68 landmarks of every frame. Give such "
         "clips in Python, as `Clip`s to `Model.probabilities`, or use a model that needs less."
     ]
 

@@ -190,7 +190,7 @@ def test_other_data_are_refused_with_everything_that_differs(
 
 
 def test_a_run_directory_alone_has_no_clips_to_train_on(run: FinishedRun, tmp_path: Path) -> None:
-    with pytest.raises(DataError, match=r"are needed to train .* --data toy="):
+    with pytest.raises(DataError, match=r"are needed to train .* --data PATH/toy.csv"):
         export_model(run, "best", tmp_path / "model")
 
 

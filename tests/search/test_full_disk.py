@@ -40,7 +40,7 @@ spec.loader.exec_module(toy)
 
 from mernas.search import run
 
-run.load_data = lambda *texts: toy.make_toy()
+run.load_data = lambda *texts, **_: toy.make_toy()
 import mernas.cli
 
 if int(limit):
@@ -129,7 +129,7 @@ class SmallLedger(Ledger):
         self._database.execute(f"PRAGMA max_page_count = {size + self.pages}")
 
 
-@pytest.mark.parametrize("pages", [0, 5, 30])
+@pytest.mark.parametrize("pages", [0, 8, 30])
 def test_a_ledger_that_is_full_ends_the_run_with_one_message_and_the_run_goes_on_when_there_is_room(
     pages: int, again: Resumed, finished: SearchResult, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:

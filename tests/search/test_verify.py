@@ -185,7 +185,8 @@ def test_a_changed_inner_prediction_is_caught(run: Path) -> None:
     table = np.frombuffer(blob, dtype="<f8").reshape(-1, 3)
     turned = np.ascontiguousarray(table[:, [1, 2, 0]])  # still probabilities, of other classes
     alter(run, "UPDATE jobs SET probabilities = ? WHERE key = ?", turned.tobytes(), key)
-    assert "trials.csv" in failed(run)
+    # It may have changed what a study chooses: then outer trainings are missing that such a choice would have had.
+    assert {"trials.csv", "answers"} & set(failed(run))
 
 
 @pytest.mark.parametrize("value", [float("nan"), -0.1])

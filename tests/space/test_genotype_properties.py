@@ -24,9 +24,22 @@ from mernas.space.presets import load_preset, preset_names
 from mernas.space.registry import REGISTRY
 from mernas.space.restriction import load_space, restrict
 from mernas.space.suggestion import RandomTrial, RecordedTrial
-from mernas.space.taxonomy import APEX, FRAMES, GIVEN_FLOW, GIVEN_STRAIN, OFFSET, ONSET, TRUE_FLOW
+from mernas.space.taxonomy import (
+    APEX,
+    CAPABILITIES,
+    FRAMES,
+    FROM_WITHIN,
+    GIVEN_FLOW,
+    GIVEN_STRAIN,
+    OFFSET,
+    ONSET,
+    TRUE_FLOW,
+)
+from mernas.space.tree import SearchSpace
 
 FACTS = {
+    "everything": frozenset(CAPABILITIES) - FROM_WITHIN - {GIVEN_FLOW, GIVEN_STRAIN},
+    "flow of both kinds": frozenset({FRAMES, ONSET, APEX, GIVEN_FLOW, GIVEN_STRAIN}),
     "frames": frozenset({FRAMES, ONSET, APEX, OFFSET, TRUE_FLOW}),
     "maps": frozenset({GIVEN_FLOW, GIVEN_STRAIN}),
 }
@@ -74,7 +87,7 @@ def test_hashes_are_the_same_in_another_process_with_another_hash_seed() -> None
     assert json.loads(done.stdout) == list(genotypes)
 
 
-@settings(deadline=None, max_examples=25, suppress_health_check=[HealthCheck.too_slow])
+@settings(deadline=None, max_examples=40, suppress_health_check=[HealthCheck.too_slow])
 @given(facts, seeds)
 def test_a_suggested_genotype_builds_counts_its_parameters_and_runs_forward_and_backward(data: str, seed: int) -> None:
     genotype = load_space("standard", FACTS[data]).suggest(RandomTrial(seed))
@@ -186,7 +199,8 @@ def test_a_preset_lies_in_the_full_space_of_data_that_fit_it(name: str) -> None:
     preset = load_preset(name)
     assert preset.label in ("faithful", "approximation")
     assert preset.source
-    assert load_space("full", FACTS["maps"]).problems(preset.genotype) == []
+    facts = frozenset(CAPABILITIES) - FROM_WITHIN
+    assert SearchSpace(facts, pipeline=preset.genotype.root.name).problems(preset.genotype) == []
 
 
 def test_streams_commute_and_inactive_fusion_is_absent() -> None:
