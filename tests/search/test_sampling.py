@@ -54,11 +54,12 @@ def test_the_first_batch_is_equal_in_all_studies_and_depends_on_the_seed(plan: P
 
 
 def test_presets_that_fit_come_first_and_take_at_most_half_of_the_batch(toy: Callable[..., Dataset]) -> None:
-    made = plan_search(toy(), "full", 3, None, "2k,10k", "10k", trials=2, batch=2, seed=1)
+    made = plan_search(toy(), "full", 3, None, "100k", "100k", trials=5, batch=5, seed=1)
     draws, _ = first_batch(made, "0", measure)
     accepted = [draw for draw in draws if draw.state == ACCEPTED]
-    assert [draw.origin for draw in accepted] == ["preset ststnet", "random"]
-    assert accepted[0].parameters == 1683
+    # By name, without those that are too large (dual_inception, off_apexnet, sssnet), and no more than two of five.
+    assert [draw.origin for draw in accepted] == ["preset rcn_a", "preset rcn_s", "random", "random", "random"]
+    assert [draw.parameters for draw in accepted[:2]] == [55_747, 55_747]
 
 
 def test_a_place_that_cannot_be_filled_is_exhausted_after_a_hundred_redraws(plan: Plan) -> None:
