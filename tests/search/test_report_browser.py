@@ -184,7 +184,7 @@ def test_inner_trials_are_stepped_through_with_arrow_keys(opened: Page, file: Pa
     # The same dot under the pointer says the same.
     opened.mouse.move(cursor["x"] + cursor["width"] / 2 + 3, cursor["y"] + cursor["height"] / 2)
     if not opened.evaluate("document.querySelector('.front-chart.wide .mark:hover') !== null"):
-        assert opened.locator("#tip").inner_text() == last
+        opened.wait_for_function("text => document.querySelector('#tip').innerText === text", arg=last, timeout=5_000)
 
 
 def test_cards_open_and_yaml_is_copied(opened: Page, file: Path, finished: SearchResult) -> None:
