@@ -179,7 +179,7 @@ class TrainingView:
         return self._maps[stream]
 
     def take(self, rows: Tensor | Sequence[int]) -> list[Tensor]:
-        """Return the maps of some training rows for every stream.
+        """Return the maps of some training rows for every stream; streams of one recipe are given the same tensor.
 
         Raises:
             CustodyError: If a row lies outside the training rows; the message names the component that asked.
@@ -190,4 +190,17 @@ class TrainingView:
             rule = f"asked for rows outside the {len(self._labels)} training rows of its job"
             raise CustodyError(Problem(self._holder, rule, ", ".join(map(str, strange[:5])), "this is refused"))
         index = index.to(self._labels.device)
-        return [maps.index_select(0, index) for maps in self._maps]
+        found = {id(maps): chosen(maps, index) for maps in {id(maps): maps for maps in self._maps}.values()}
+        return [found[id(maps)] for maps in self._maps]
+
+
+def chosen(maps: Tensor, index: Tensor) -> Tensor:
+    """Return some rows of maps (n, ...), lying in memory as those do; torch alone would lay them channels first.
+
+    Args:
+        maps: Maps (N, ...).
+        index: Row numbers (n,).
+    """
+    if maps.dim() == 4 and maps.is_contiguous(memory_format=torch.channels_last):
+        return maps.permute(0, 2, 3, 1).index_select(0, index).permute(0, 3, 1, 2)
+    return maps.index_select(0, index)

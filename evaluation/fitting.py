@@ -31,6 +31,7 @@ from mernas.evaluation.custody import FeatureStore, TrainingView, source_key
 from mernas.evaluation.jobs import Job, Outcome, has_side_task, learns_from_source
 from mernas.evaluation.limits import TimeOut, memory_limit, time_limit
 from mernas.evaluation.preparation import recipe_of
+from mernas.evaluation.quickening import Quickening, keep_memory, laid_out
 from mernas.space.errors import CustodyError
 from mernas.space.genotype import Genotype, Leaf, instantiate
 
@@ -113,14 +114,16 @@ def training_view(job: Job, store: FeatureStore) -> TrainingView:
     if store.source is not None and learns_from_source(job.genotype):
         units = store.source.units
         source = TrainingView(
-            maps=[store.maps[source_key(recipe)].to(job.device) for recipe in recipes],
+            maps=[laid_out(store.maps[source_key(recipe)], job.device) for recipe in recipes],
             labels=store.source.labels.to(job.device),
             classes=job.classes,
             channels=channels,
             units=None if units is None or not has_side_task(job.genotype) else units.to(job.device),
         )
+    # Streams of one recipe share one tensor.
+    maps = {recipe: laid_out(store.select(recipe, job.train_rows), job.device) for recipe in set(recipes)}
     return TrainingView(
-        maps=[store.select(recipe, job.train_rows).to(job.device) for recipe in recipes],
+        maps=[maps[recipe] for recipe in recipes],
         labels=torch.from_numpy(job.train_labels).to(job.device),
         classes=job.classes,
         channels=channels,
@@ -136,6 +139,7 @@ def numeric_state(seed: int, device: str) -> Iterator[None]:
     One thread for torch and for linear algebra, denormal numbers flushed to zero (they slow a processor down and carry
     nothing), torch's generators seeded, and on an accelerator cuDNN held to algorithms that repeat themselves.
     """
+    keep_memory()
     threads = torch.get_num_threads()
     cudnn = (torch.backends.cudnn.deterministic, torch.backends.cudnn.benchmark)
     with threadpool_limits(1), torch.random.fork_rng(devices=[] if device == "cpu" else None):
@@ -197,7 +201,19 @@ def assemble(
         return build_objective(genotype, cast(GuardedRows, of), network)
 
     def train(on_epoch: Callable[[int], None] | None = None) -> None:
-        strategy.fit(network, rows, objective, augmentation, generator, on_epoch)
+        quickening = Quickening(network, device)
+
+        def watched(epoch: int) -> None:
+            quickening.off()
+            if on_epoch is not None:
+                on_epoch(epoch)
+            quickening.on()
+
+        quickening.on()
+        try:
+            strategy.fit(network, rows, objective, augmentation, generator, watched if on_epoch is not None else None)
+        finally:
+            quickening.off()
 
     return network, train
 

@@ -15,7 +15,7 @@ from mernas.space.genotype import Genotype
 from mernas.space.registry import REGISTRY
 from mernas.space.taxonomy import SOURCE
 
-ENGINE_VERSION = 1
+ENGINE_VERSION = 2
 """Raised whenever an equal job would give other bits; it is part of every plan."""
 
 

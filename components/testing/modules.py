@@ -115,6 +115,23 @@ def _wrong_gradients(case: Case, seed: int) -> str:
     return ", ".join(f"{name} ({share:.0%} off)" for name, share in off.items() if not share <= 1e-2)
 
 
+def any_order_of_memory(subject: Subject) -> None:
+    """Maps and weights that lie channels last in memory give the same result; a `view` of a map would refuse them."""
+    for case in all_cases(subject):
+        module, maps = case.used(), case.inputs(4)
+        if all(part.dim() != 4 for part in maps):
+            continue
+        with torch.no_grad():
+            expected = case.run(module, maps)
+            last = [part.contiguous(memory_format=torch.channels_last) if part.dim() == 4 else part for part in maps]
+            for weights in module.parameters():
+                if weights.dim() == 4:
+                    weights.data = weights.data.contiguous(memory_format=torch.channels_last)
+            found = case.run(module, last)
+        apart = _apart(expected, found)
+        demand(apart <= TOLERANCE, case.title, "gives the same for maps that lie channels last", apart)
+
+
 def same_to_the_bit(subject: Subject) -> None:
     """Equal seeds build equal modules, and in eval mode the same clips give the same bits and leave no trace."""
     for case in all_cases(subject):
@@ -224,6 +241,7 @@ def global_state_as_it_was(subject: Subject) -> None:
 
 MODULE_CHECKS = (
     announced_shapes,
+    any_order_of_memory,
     gradients_everywhere,
     true_gradients,
     same_to_the_bit,
