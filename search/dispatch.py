@@ -14,12 +14,14 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from typing import TYPE_CHECKING
 
-from mernas.evaluation.custody import FeatureStore
-from mernas.evaluation.fitting import CRASH, OUT_OF_MEMORY
-from mernas.evaluation.jobs import Job, Outcome
+from mernas.evaluation.jobs import CRASH, OUT_OF_MEMORY, Job, Outcome
 from mernas.search.executor import Block, Executor, in_blocks
 from mernas.space.errors import Problem, RunError
+
+if TYPE_CHECKING:  # the maps are tensors, and a driver need not load torch to hand them on
+    from mernas.evaluation.custody import FeatureStore
 
 ATTEMPTS = 2
 MACHINE = (CRASH, OUT_OF_MEMORY)

@@ -15,9 +15,9 @@ import pandas as pd
 
 from mernas.components.datasets.clip import Clip, Dataset
 from mernas.evaluation.bootstrap import DEVIATION_RESAMPLES, RESAMPLES
-from mernas.evaluation.custody import number_rows
 from mernas.evaluation.partition import Partition, partition_from_plain
 from mernas.evaluation.picking import parse_rule
+from mernas.evaluation.rows import number_rows
 from mernas.search.ledger import LEDGER_FORMAT
 from mernas.search.plan import PLAN_FORMAT, Plan, Settings, plain_hash
 from mernas.search.verify_check import Check
