@@ -67,7 +67,8 @@ def paper_plan(subjects: int = 68, clips: int = 6, groups: int = 5, **settings: 
     """Return the plan of a search over components that exist on paper.
 
     Args:
-        subjects, clips: How many people with how many clips each.
+        subjects: How many people.
+        clips: How many clips of each.
         groups: How many groups of subjects.
         settings: See `mernas.search.plan.Settings`.
     """
@@ -140,7 +141,9 @@ def main() -> None:
     parser.add_argument("--groups", type=int, default=5, help="groups of subjects")
     parser.add_argument("--subjects", type=int, default=68, help="made-up people, of six clips each")
     parser.add_argument("--workers", type=int, default=16, help="virtual workers")
-    parser.add_argument("--folder", type=Path, default=None, help="where the ledger is written; a scratch folder if none")
+    parser.add_argument(
+        "--folder", type=Path, default=None, help="where the ledger is written; a scratch folder if none"
+    )
     parser.add_argument("--profile", action="store_true", help="say where the time went")
     asked = parser.parse_args()
     plan = paper_plan(

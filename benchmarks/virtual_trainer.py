@@ -172,11 +172,19 @@ class VirtualWorkers:
         return 0.001 * len(job.train_rows) * epochs * luck / self._speeds[worker]
 
     def _outcome(self, run: _Run, worker: int) -> Outcome:
-        where, seconds = f"virtual:{worker}", self.now - run.began
-        if run.dies:
-            return Outcome(run.job.key, None, None, f"{CRASH}: the worker died", seconds, run.began, run.job.attempt, where)
         probabilities, epochs, failure = self._oracle.answer(run.job)
-        return Outcome(run.job.key, probabilities, epochs, failure, seconds, run.began, run.job.attempt, where)
+        if run.dies:
+            probabilities, epochs, failure = None, None, f"{CRASH}: the worker died"
+        return Outcome(
+            key=run.job.key,
+            probabilities=probabilities,
+            epoch_predictions=epochs,
+            failure=failure,
+            seconds=self.now - run.began,
+            started=run.began,
+            attempts=run.job.attempt,
+            host=f"virtual:{worker}",
+        )
 
     def close(self) -> None:
         """There is nothing to let go of."""

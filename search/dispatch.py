@@ -62,7 +62,7 @@ class Dispatcher:
         self._known: set[str] = set()
 
     def add(self, jobs: Sequence[Job], store: FeatureStore, most: int | None = None) -> int:
-        """Add those jobs that were not added before.
+        """Add those jobs that are not waiting, under way or held back already.
 
         Args:
             jobs: In plan order, those of one pipeline together.
@@ -115,7 +115,7 @@ class Dispatcher:
         self._in_a_row.clear()
         self._any_success = True
         self._release()
-        self._record(job, outcome)
+        self._done(job, outcome)
 
     def _settle(self) -> None:
         """Record what was held back, now that everything has come back; unless nothing of it was a success."""
@@ -126,7 +126,11 @@ class Dispatcher:
 
     def _release(self) -> None:
         while self._held:
-            self._record(*self._held.pop(0))
+            self._done(*self._held.pop(0))
+
+    def _done(self, job: Job, outcome: Outcome) -> None:
+        self._record(job, outcome)
+        self._known.discard(job.key)
 
     def _give_up_at(self, number: int) -> None:
         """Stop the run if so many pipelines failed in a row."""

@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import sqlite3
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -76,6 +76,13 @@ class Draw:
     genotype: str | None
     parameters: int | None
     answers: dict[str, Primitive]
+
+
+def _draws(rows: Iterable[tuple[Any, ...]]) -> list[Draw]:
+    return [
+        Draw(study, number, batch, place, state, origin, genotype, parameters, json.loads(answers))
+        for study, number, batch, place, state, origin, genotype, parameters, answers in rows
+    ]
 
 
 @dataclass(frozen=True, eq=False)
@@ -188,7 +195,7 @@ class Ledger:
                 self._database.execute("ROLLBACK")
             raise
 
-    def _read(self, query: str, *values: str) -> list[Any]:
+    def _read(self, query: str, *values: str | int) -> list[Any]:
         try:
             return self._database.execute(query, values).fetchall()
         except sqlite3.DatabaseError as error:
@@ -266,11 +273,12 @@ class Ledger:
 
     def draws(self, study: str) -> list[Draw]:
         """Return the draws of a study in the order of their numbers."""
-        query = "SELECT * FROM draws WHERE study = ? ORDER BY number"
-        return [
-            Draw(study, number, batch, place, state, origin, genotype, parameters, json.loads(answers))
-            for study, number, batch, place, state, origin, genotype, parameters, answers in self._read(query, study)
-        ]
+        return _draws(self._read("SELECT * FROM draws WHERE study = ? ORDER BY number", study))
+
+    def batch(self, study: str, number: int) -> list[Draw]:
+        """Return the draws of one batch of a study in the order of their numbers; none if it was not proposed yet."""
+        query = "SELECT * FROM draws WHERE study = ? AND batch = ? ORDER BY number"
+        return _draws(self._read(query, study, number))
 
     def add_job(self, key: JobKey, outcome: Outcome, rows: NDArray[np.int64], read: Sequence[str]) -> None:
         """Record a finished job, in a transaction of its own.

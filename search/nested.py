@@ -157,7 +157,7 @@ class NestedSearch:
 
     def propose(self, study: str, number: int) -> list[Genotype]:
         """Return what a study proposes in a batch; what is not in the ledger yet is drawn and written."""
-        known: list[Draw] = [draw for draw in self.ledger.draws(study) if draw.batch == number]
+        known: list[Draw] = self.ledger.batch(study, number)
         if not known:
             if number == 0:
                 known, genotypes = first_batch(self.plan, study, self.measure)
@@ -192,7 +192,7 @@ class NestedSearch:
         if not self.plan.settings.asynchronous and len(ready) < len(self.plan.studies):
             return []  # the round is not over
         number = self._opened[ready[0]]
-        recorded = any(draw.batch == number for study in ready for draw in self.ledger.draws(study))
+        recorded = any(self.ledger.batch(study, number) for study in ready)
         # A candidate that still waits for some of its jobs counts as one that is still to be done.
         done = min(count - len(self._open[study]) for study, count in drawn.items())
         if recorded or self.time_for(done, most + self.plan.batches[number]):
@@ -250,8 +250,9 @@ class NestedSearch:
 
     def unfinished(self, tasks: Sequence[Task]) -> list[Task]:
         """Return those tasks that the ledger does not hold, and remember what their jobs are called."""
-        self._keys.update((key.hash, key) for key, _ in tasks)
-        return [(key, job) for key, job in tasks if key.hash not in self._finished]
+        left = [(key, job) for key, job in tasks if key.hash not in self._finished]
+        self._keys.update((key.hash, key) for key, _ in left)
+        return left
 
     def execute(self, title: str, tasks: Sequence[Task], most: int | None = None) -> None:
         """Run those of some jobs that the ledger does not hold, and write each as it arrives.
@@ -272,7 +273,7 @@ class NestedSearch:
 
     def _record_job(self, job: Job, outcome: Outcome) -> None:
         read = [self.plan.book.subjects[row] for row in job.train_rows]
-        self.ledger.add_job(self._keys[job.key], outcome, job.predict_rows, read)
+        self.ledger.add_job(self._keys.pop(job.key), outcome, job.predict_rows, read)
         self._finished.add(job.key)
         for own in self._open.values():
             waiting = own.get(job.genotype.hash)
