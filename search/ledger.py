@@ -25,6 +25,8 @@ from mernas.space.genotype import Genotype, from_complete
 from mernas.space.parameters import Primitive
 
 LEDGER_FORMAT = 2
+READABLE = tuple(str(number) for number in range(1, LEDGER_FORMAT + 1))
+"""The formats of which a finished run can be read; only in the last one can a run go on."""
 
 # States of a draw. A place in a batch is filled by one `accepted` draw, or given up as `exhausted`.
 ACCEPTED = "accepted"
@@ -169,12 +171,19 @@ class Ledger:
             return
         about_now = dict(self._database.execute("SELECT name, value FROM about"))
         if about_now.get("format") != str(LEDGER_FORMAT):
-            rule = f"must be of format {LEDGER_FORMAT}"
-            raise LedgerError(Problem(f"ledger {self.path}", rule, str(about_now.get("format"))))
+            raise LedgerError(self._strange_format(str(about_now.get("format"))))
         if about_now.get("plan") != plan_hash:
             rule = f"belongs to another plan than {plan_hash}"
             remedy = "choose another --out, or repeat the command that made this run"
             raise PlanError(Problem(f"run directory {self.path.parent}", rule, str(about_now.get("plan")), remedy))
+
+    def _strange_format(self, found: str) -> Problem:
+        rule = f"must be of format {LEDGER_FORMAT} for a run to go on in it"
+        if found in READABLE:
+            remedy = "go on with the mernas that began it, or choose another --out; what is finished can be reported"
+        else:
+            remedy = "install the mernas that began it, or a newer one, or choose another --out"
+        return Problem(f"ledger {self.path}", rule, f"format {found}", remedy)
 
     @contextmanager
     def _transaction(self) -> Iterator[None]:
