@@ -96,8 +96,10 @@ def main() -> None:
             tracemalloc.start()
         with closing(WatchedLedger(Path(scratch) / "ledger.sqlite", plan.hash, asked.every)) as ledger:
             ledger.begin_session()
-            virtual_search(plan, ledger, VirtualWorkers(oracle(plan, failing=50), 16)).search()
-            ledger.look()
+            search = virtual_search(plan, ledger, VirtualWorkers(oracle(plan, failing=50), 16))
+            search.search()
+            ledger.look()  # while the search is still there, with all that it remembers
+            del search
             looks = ledger.looks
             jobs = len(ledger.finished())
     grown = {what: slope(looks, what) for what in ("resident", "traced", "ledger")}
