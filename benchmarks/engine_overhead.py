@@ -21,9 +21,10 @@ from torch import nn
 
 import mernas.components  # noqa: F401
 from mernas.components.topologies.network import build_network, count_parameters
-from mernas.evaluation.custody import FeatureStore, RowBook
+from mernas.evaluation.custody import FeatureStore
 from mernas.evaluation.jobs import Job, JobKey, Outcome, make_job
 from mernas.evaluation.preparation import recipe_of
+from mernas.evaluation.rows import RowBook
 from mernas.search.executor import Block, SerialExecutor, feed_of
 from mernas.search.ledger import Ledger
 from mernas.space.genotype import Genotype, parse_genotype

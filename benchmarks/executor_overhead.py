@@ -17,8 +17,9 @@ from pathlib import Path
 
 import mernas
 from mernas.components.datasets.clip import Dataset
-from mernas.evaluation.custody import FeatureStore, number_rows
+from mernas.evaluation.custody import FeatureStore
 from mernas.evaluation.jobs import Job, Outcome, make_job
+from mernas.evaluation.rows import number_rows
 from mernas.search.baselines import families
 from mernas.search.executor import Block, Executor, SerialExecutor, feed_of, in_blocks
 from mernas.search.features import FeatureShelf

@@ -1,6 +1,7 @@
 """How each leaf of the taxonomy is built: one file per leaf, in folders that follow the survey's sections.
 
-Importing this package registers every component: a new leaf is one new file in the right folder.
+Importing this package registers every component, at the first question to the registry and not before, because that
+imports torch. A new leaf is one new file in the right folder.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ import importlib.metadata
 import pkgutil
 
 from mernas.space.errors import Problem, UnavailableError, raise_all
+from mernas.space.registry import REGISTRY
 
 # In the survey's order. `__path__` of a sub-package is the place to walk: an editable install hides the folders from
 # a walk over `mernas.__path__`.
@@ -56,5 +58,9 @@ def load_all() -> tuple[str, ...]:
     return tuple(sorted(names))
 
 
-load_all()
-load_third_parties()
+def _register_all() -> None:
+    load_all()
+    load_third_parties()
+
+
+REGISTRY.fill_from(_register_all)

@@ -28,16 +28,22 @@ from mernas.components.contracts import (
 from mernas.components.topologies.network import build_network, fit_normalisation
 from mernas.components.training.objective import GuardedRows, build_objective
 from mernas.evaluation.custody import FeatureStore, TrainingView, source_key
-from mernas.evaluation.jobs import Job, Outcome, has_side_task, learns_from_source
+from mernas.evaluation.jobs import (
+    CRASH,
+    CUSTODY,
+    NOT_FINITE,
+    OUT_OF_MEMORY,
+    TIME_OUT,
+    Job,
+    Outcome,
+    has_side_task,
+    learns_from_source,
+)
 from mernas.evaluation.limits import TimeOut, memory_limit, time_limit
 from mernas.evaluation.preparation import recipe_of
 from mernas.evaluation.quickening import Quickening, keep_memory, laid_out
 from mernas.space.errors import CustodyError
 from mernas.space.genotype import Genotype, Leaf, instantiate
-
-NOT_FINITE, CUSTODY, OUT_OF_MEMORY, TIME_OUT, CRASH = "not-finite", "custody", "out-of-memory", "time-out", "crash"
-FAILURES = (NOT_FINITE, CUSTODY, OUT_OF_MEMORY, TIME_OUT, CRASH)
-"""The names of what can go wrong in a job."""
 
 
 def run_job(job: Job, store: FeatureStore, memory: int | None = None) -> Outcome:
@@ -49,7 +55,7 @@ def run_job(job: Job, store: FeatureStore, memory: int | None = None) -> Outcome
         memory: How many bytes it may allocate; None for no limit.
 
     Returns:
-        Probabilities, or a failure: one of `FAILURES`, a colon, and what happened.
+        Probabilities, or a failure: one of `mernas.evaluation.jobs.FAILURES`, a colon, and what happened.
     """
     started, clock = time.time(), time.perf_counter()
     probabilities: NDArray[np.float64] | None = None

@@ -10,13 +10,17 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from mernas.evaluation.custody import RowBook
+from mernas.evaluation.rows import RowBook
 from mernas.space.genotype import Genotype
 from mernas.space.registry import REGISTRY
 from mernas.space.taxonomy import SOURCE
 
 ENGINE_VERSION = 2
 """Raised whenever an equal job would give other bits; it is part of every plan."""
+
+NOT_FINITE, CUSTODY, OUT_OF_MEMORY, TIME_OUT, CRASH = "not-finite", "custody", "out-of-memory", "time-out", "crash"
+FAILURES = (NOT_FINITE, CUSTODY, OUT_OF_MEMORY, TIME_OUT, CRASH)
+"""The names of what can go wrong in a job."""
 
 
 @dataclass(frozen=True)

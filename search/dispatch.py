@@ -14,12 +14,14 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from typing import TYPE_CHECKING
 
-from mernas.evaluation.custody import FeatureStore
-from mernas.evaluation.fitting import CRASH, OUT_OF_MEMORY
-from mernas.evaluation.jobs import Job, Outcome
+from mernas.evaluation.jobs import CRASH, OUT_OF_MEMORY, Job, Outcome
 from mernas.search.executor import Block, Executor, in_blocks
 from mernas.space.errors import Problem, RunError
+
+if TYPE_CHECKING:  # the maps are tensors, and a driver need not load torch to hand them on
+    from mernas.evaluation.custody import FeatureStore
 
 ATTEMPTS = 2
 MACHINE = (CRASH, OUT_OF_MEMORY)
@@ -60,7 +62,7 @@ class Dispatcher:
         self._known: set[str] = set()
 
     def add(self, jobs: Sequence[Job], store: FeatureStore, most: int | None = None) -> int:
-        """Add those jobs that were not added before.
+        """Add those jobs that are not waiting, under way or held back already.
 
         Args:
             jobs: In plan order, those of one pipeline together.
@@ -113,7 +115,7 @@ class Dispatcher:
         self._in_a_row.clear()
         self._any_success = True
         self._release()
-        self._record(job, outcome)
+        self._done(job, outcome)
 
     def _settle(self) -> None:
         """Record what was held back, now that everything has come back; unless nothing of it was a success."""
@@ -124,7 +126,11 @@ class Dispatcher:
 
     def _release(self) -> None:
         while self._held:
-            self._record(*self._held.pop(0))
+            self._done(*self._held.pop(0))
+
+    def _done(self, job: Job, outcome: Outcome) -> None:
+        self._record(job, outcome)
+        self._known.discard(job.key)
 
     def _give_up_at(self, number: int) -> None:
         """Stop the run if so many pipelines failed in a row."""

@@ -15,10 +15,10 @@ from mernas.components.datasets.clip import Dataset
 from mernas.components.topologies.network import count_parameters
 from mernas.evaluation.audit import EpochAudit, audit_epochs
 from mernas.evaluation.bootstrap import draw_resamples, interval
-from mernas.evaluation.custody import number_rows
 from mernas.evaluation.jobs import Job, Outcome, make_job
 from mernas.evaluation.metrics import MISSING, Scores, score, score_parts
 from mernas.evaluation.protocols import protocol
+from mernas.evaluation.rows import number_rows
 from mernas.search.baselines import plain_baseline
 from mernas.search.data_needs import data_in_words, needs_of_data
 from mernas.search.dispatch import Dispatcher

@@ -8,12 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
-from mernas.evaluation.custody import FeatureStore
-from mernas.evaluation.fitting import run_job
 from mernas.evaluation.jobs import Job, Outcome
 from mernas.evaluation.limits import memory_per_job
+
+if TYPE_CHECKING:  # the maps are tensors, and a driver need not load torch to hand them on
+    from mernas.evaluation.custody import FeatureStore
 
 
 class Interrupted(Exception):  # noqa: N818  # it is no error: the user asked the run to stop
@@ -74,6 +75,8 @@ class SerialExecutor:
 
     def run(self, feed: Feed, on_outcome: Callable[[Job, Outcome], None], stopping: Callable[[], bool]) -> None:
         """Run until the feed has nothing more; see `Executor.run`."""
+        from mernas.evaluation.fitting import run_job  # here, because a driver that trains elsewhere needs no torch
+
         while (block := feed()) is not None:
             for job in block.jobs:
                 if stopping():

@@ -38,13 +38,13 @@ from mernas.evaluation.bundle import (
     TrainingData,
     write_bundle,
 )
-from mernas.evaluation.custody import number_rows
 from mernas.evaluation.fitting import assemble, numeric_state, training_view
 from mernas.evaluation.footprint import REPETITIONS, Footprint, FreshProcess, measure, predict_in_fresh_process
 from mernas.evaluation.jobs import ENGINE_VERSION, make_job
 from mernas.evaluation.model import Model, load_model, network_bytes
 from mernas.evaluation.picking import Rule, format_size, parse_rule
 from mernas.evaluation.programs import onnx_program, torch_program
+from mernas.evaluation.rows import number_rows
 from mernas.search.calibrating import SHIPPED_COVERAGE, Calibration, calibrate
 from mernas.search.card_scores import groupings, part_scores, published
 from mernas.search.choosing import Row

@@ -12,9 +12,10 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from mernas.components.datasets.clip import Clip, Dataset
-from mernas.evaluation.custody import FeatureStore, RowBook, SourceRows, source_key
+from mernas.evaluation.custody import FeatureStore, SourceRows, source_key
 from mernas.evaluation.jobs import learns_from_source
 from mernas.evaluation.preparation import Recipe, prepare, recipes_of
+from mernas.evaluation.rows import RowBook
 from mernas.search.executor import Interrupted
 from mernas.search.reporter import Reporter
 from mernas.space.genotype import Genotype

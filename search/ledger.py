@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import sqlite3
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,6 +25,8 @@ from mernas.space.genotype import Genotype, from_complete
 from mernas.space.parameters import Primitive
 
 LEDGER_FORMAT = 2
+READABLE = tuple(str(number) for number in range(1, LEDGER_FORMAT + 1))
+"""The formats of which a finished run can be read; only in the last one can a run go on."""
 
 # States of a draw. A place in a batch is filled by one `accepted` draw, or given up as `exhausted`.
 ACCEPTED = "accepted"
@@ -76,6 +78,13 @@ class Draw:
     genotype: str | None
     parameters: int | None
     answers: dict[str, Primitive]
+
+
+def _draws(rows: Iterable[tuple[Any, ...]]) -> list[Draw]:
+    return [
+        Draw(study, number, batch, place, state, origin, genotype, parameters, json.loads(answers))
+        for study, number, batch, place, state, origin, genotype, parameters, answers in rows
+    ]
 
 
 @dataclass(frozen=True, eq=False)
@@ -162,12 +171,19 @@ class Ledger:
             return
         about_now = dict(self._database.execute("SELECT name, value FROM about"))
         if about_now.get("format") != str(LEDGER_FORMAT):
-            rule = f"must be of format {LEDGER_FORMAT}"
-            raise LedgerError(Problem(f"ledger {self.path}", rule, str(about_now.get("format"))))
+            raise LedgerError(self._strange_format(str(about_now.get("format"))))
         if about_now.get("plan") != plan_hash:
             rule = f"belongs to another plan than {plan_hash}"
             remedy = "choose another --out, or repeat the command that made this run"
             raise PlanError(Problem(f"run directory {self.path.parent}", rule, str(about_now.get("plan")), remedy))
+
+    def _strange_format(self, found: str) -> Problem:
+        rule = f"must be of format {LEDGER_FORMAT} for a run to go on in it"
+        if found in READABLE:
+            remedy = "go on with the mernas that began it, or choose another --out; what is finished can be reported"
+        else:
+            remedy = "install the mernas that began it, or a newer one, or choose another --out"
+        return Problem(f"ledger {self.path}", rule, f"format {found}", remedy)
 
     @contextmanager
     def _transaction(self) -> Iterator[None]:
@@ -188,7 +204,7 @@ class Ledger:
                 self._database.execute("ROLLBACK")
             raise
 
-    def _read(self, query: str, *values: str) -> list[Any]:
+    def _read(self, query: str, *values: str | int) -> list[Any]:
         try:
             return self._database.execute(query, values).fetchall()
         except sqlite3.DatabaseError as error:
@@ -266,11 +282,12 @@ class Ledger:
 
     def draws(self, study: str) -> list[Draw]:
         """Return the draws of a study in the order of their numbers."""
-        query = "SELECT * FROM draws WHERE study = ? ORDER BY number"
-        return [
-            Draw(study, number, batch, place, state, origin, genotype, parameters, json.loads(answers))
-            for study, number, batch, place, state, origin, genotype, parameters, answers in self._read(query, study)
-        ]
+        return _draws(self._read("SELECT * FROM draws WHERE study = ? ORDER BY number", study))
+
+    def batch(self, study: str, number: int) -> list[Draw]:
+        """Return the draws of one batch of a study in the order of their numbers; none if it was not proposed yet."""
+        query = "SELECT * FROM draws WHERE study = ? AND batch = ? ORDER BY number"
+        return _draws(self._read(query, study, number))
 
     def add_job(self, key: JobKey, outcome: Outcome, rows: NDArray[np.int64], read: Sequence[str]) -> None:
         """Record a finished job, in a transaction of its own.

@@ -11,14 +11,12 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TYPE_CHECKING, Protocol
 
-from mernas.components.topologies.network import count_parameters
-from mernas.evaluation.custody import FeatureStore
 from mernas.evaluation.jobs import Job, JobKey, Outcome, make_job
 from mernas.search.choosing import Chosen, Row, audited_candidates, choose, choose_baselines, outer_jobs
 from mernas.search.dispatch import Dispatcher
 from mernas.search.executor import Executor
-from mernas.search.features import FeatureShelf
 from mernas.search.ledger import ACCEPTED, Draw, Ledger
 from mernas.search.plan import Plan
 from mernas.search.record import Record
@@ -27,9 +25,21 @@ from mernas.search.sampling import first_batch, next_batch
 from mernas.space.errors import SpaceError
 from mernas.space.genotype import Genotype
 
+if TYPE_CHECKING:  # the maps are tensors, and a driver need not load torch to hand them on
+    from mernas.evaluation.custody import FeatureStore
+
 Task = tuple[JobKey, Job]
+Count = Callable[[Genotype, int], int]
+"""Returns the parameter count of a pipeline for so many classes; raises `SpaceError` where it does not build."""
 OUTER_BLOCK = 8
 """At most so many subjects of one pipeline's outer test are done by one worker at a stretch."""
+
+
+class Shelf(Protocol):
+    """Where the maps of a run come from; see `mernas.search.features.FeatureShelf`."""
+
+    def store(self, genotypes: Iterable[Genotype], /) -> FeatureStore:
+        """Return a store that holds at least the maps that some pipelines need."""
 
 
 @dataclass(eq=False)
@@ -45,6 +55,8 @@ class NestedSearch:
         stopping: Whether the user wants to stop.
         time_for: Asked before every round whether there is time for it, with the proposals per study that are finished
             and those that the round would bring them to; None for no time limit.
+        shelf: Where the maps come from; None to prepare them from the clips of the plan, into `cache`.
+        count: How a pipeline is measured; None to build its network without weights and count.
     """
 
     plan: Plan
@@ -54,10 +66,21 @@ class NestedSearch:
     reporter: Reporter = field(default_factory=Silent)
     stopping: Callable[[], bool] = lambda: False
     time_for: Callable[[int, int], bool] | None = None
+    shelf: Shelf | None = None
+    count: Count | None = None
 
     def __post_init__(self) -> None:
         self.record = Record(self.plan, self.ledger)
-        self._shelf = FeatureShelf(self.plan.dataset, self.plan.book, self.cache, self.reporter, self.stopping)
+        # Imported only here, because both import torch, which a search of given maps and sizes does without.
+        if self.shelf is None:
+            from mernas.search.features import FeatureShelf
+
+            self.shelf = FeatureShelf(self.plan.dataset, self.plan.book, self.cache, self.reporter, self.stopping)
+        if self.count is None:
+            from mernas.components.topologies.network import count_parameters
+
+            self.count = count_parameters
+        self._shelf, self._count = self.shelf, self.count
         self._sizes: dict[str, int | None] = {}
         self._keys: dict[str, JobKey] = {}
         self._finished: set[str] = set()
@@ -134,7 +157,7 @@ class NestedSearch:
 
     def propose(self, study: str, number: int) -> list[Genotype]:
         """Return what a study proposes in a batch; what is not in the ledger yet is drawn and written."""
-        known: list[Draw] = [draw for draw in self.ledger.draws(study) if draw.batch == number]
+        known: list[Draw] = self.ledger.batch(study, number)
         if not known:
             if number == 0:
                 known, genotypes = first_batch(self.plan, study, self.measure)
@@ -169,7 +192,7 @@ class NestedSearch:
         if not self.plan.settings.asynchronous and len(ready) < len(self.plan.studies):
             return []  # the round is not over
         number = self._opened[ready[0]]
-        recorded = any(draw.batch == number for study in ready for draw in self.ledger.draws(study))
+        recorded = any(self.ledger.batch(study, number) for study in ready)
         # A candidate that still waits for some of its jobs counts as one that is still to be done.
         done = min(count - len(self._open[study]) for study, count in drawn.items())
         if recorded or self.time_for(done, most + self.plan.batches[number]):
@@ -191,7 +214,7 @@ class NestedSearch:
         """Return the parameter count of a pipeline, or None where it does not build."""
         if genotype.hash not in self._sizes:
             try:
-                self._sizes[genotype.hash] = count_parameters(genotype, len(self.plan.dataset.classes))
+                self._sizes[genotype.hash] = self._count(genotype, len(self.plan.dataset.classes))
             except SpaceError:
                 self._sizes[genotype.hash] = None
         return self._sizes[genotype.hash]
@@ -227,8 +250,9 @@ class NestedSearch:
 
     def unfinished(self, tasks: Sequence[Task]) -> list[Task]:
         """Return those tasks that the ledger does not hold, and remember what their jobs are called."""
-        self._keys.update((key.hash, key) for key, _ in tasks)
-        return [(key, job) for key, job in tasks if key.hash not in self._finished]
+        left = [(key, job) for key, job in tasks if key.hash not in self._finished]
+        self._keys.update((key.hash, key) for key, _ in left)
+        return left
 
     def execute(self, title: str, tasks: Sequence[Task], most: int | None = None) -> None:
         """Run those of some jobs that the ledger does not hold, and write each as it arrives.
@@ -249,7 +273,7 @@ class NestedSearch:
 
     def _record_job(self, job: Job, outcome: Outcome) -> None:
         read = [self.plan.book.subjects[row] for row in job.train_rows]
-        self.ledger.add_job(self._keys[job.key], outcome, job.predict_rows, read)
+        self.ledger.add_job(self._keys.pop(job.key), outcome, job.predict_rows, read)
         self._finished.add(job.key)
         for own in self._open.values():
             waiting = own.get(job.genotype.hash)

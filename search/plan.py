@@ -15,10 +15,10 @@ from typing import Any
 
 import mernas
 from mernas.components.datasets.clip import Dataset, content_hash
-from mernas.evaluation.custody import RowBook, number_rows
 from mernas.evaluation.jobs import ENGINE_VERSION, numeric_path
 from mernas.evaluation.partition import Partition
 from mernas.evaluation.picking import Rule, default_budgets, format_size
+from mernas.evaluation.rows import RowBook, number_rows
 from mernas.search.samplers import SAMPLERS, sampler_settings
 from mernas.space.errors import PlanError, Problem, raise_all
 from mernas.space.genotype import Genotype

@@ -27,8 +27,7 @@ from ray.exceptions import ActorUnavailableError, RayActorError
 from torch import Tensor
 
 from mernas.evaluation.custody import source_key
-from mernas.evaluation.fitting import CRASH, OUT_OF_MEMORY, TIME_OUT
-from mernas.evaluation.jobs import Job, Outcome, learns_from_source
+from mernas.evaluation.jobs import CRASH, OUT_OF_MEMORY, TIME_OUT, Job, Outcome, learns_from_source
 from mernas.evaluation.limits import memory_per_job
 from mernas.evaluation.preparation import recipe_of
 from mernas.search.executor import Block, Feed, Interrupted

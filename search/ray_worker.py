@@ -25,6 +25,9 @@ from mernas.evaluation.fitting import run_job
 from mernas.evaluation.jobs import Job, Outcome
 from mernas.evaluation.limits import memory_per_job
 from mernas.search.workers import cores
+from mernas.space.registry import REGISTRY
+
+REGISTRY.fill()  # when the process starts: no job is to pay for it with its own time and memory
 
 OUTCOME = "outcome"
 """Under this name a step hands back what its job gave."""

@@ -47,19 +47,18 @@ class Record:
         self.plan = plan
         self.ledger = ledger
         self._candidates: dict[tuple[str, str], Candidate] = {}
-        self._jobs: dict[str, JobRecord] = {}
 
     def job_key(self, genotype: str, left_out: tuple[str, ...], repetition: int = 0) -> JobKey:
         """Return the key of a job of this plan; an inner job is always repetition 0."""
         return JobKey(genotype, tuple(sorted(left_out)), repetition, self.plan.numeric_path)
 
     def job(self, genotype: str, left_out: tuple[str, ...], repetition: int = 0) -> JobRecord | None:
-        """Return a finished job, or None; finished jobs are read from the ledger once."""
-        key = self.job_key(genotype, left_out, repetition)
-        known = self._jobs.get(key.hash) or self.ledger.job(key)
-        if known is not None:
-            self._jobs[key.hash] = known
-        return known
+        """Return a finished job, or None.
+
+        It is read from the ledger each time: what stays in memory of a candidate is its score, since the predictions of
+        all jobs of a long run would outgrow it.
+        """
+        return self.ledger.job(self.job_key(genotype, left_out, repetition))
 
     def pooled(self, study: str, genotype: str) -> PooledPredictions | None:
         """Return a candidate's pooled inner predictions in a study, or None if one of its jobs failed.

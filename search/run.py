@@ -291,15 +291,29 @@ def claim(plan: Plan, folder: Path) -> None:
         other = read_yaml(stated)
         found = str(other.get("hash")) if isinstance(other, dict) else "no plan"
         if found != plan.hash and not _untouched(folder / "ledger.sqlite"):
-            remedy = "choose another --out, or repeat the command that made this run"
-            rule = f"belongs to another plan than {plan.hash}"
-            raise PlanError(Problem(f"run directory {folder}", rule, found, remedy))
+            raise PlanError(_other_plan(folder, other, plan, found))
         if found == plan.hash:
             return
         for left in folder.glob("ledger.sqlite*"):
             left.unlink()
     write_text(stated, plan.to_yaml())
     write_text(folder / "environment.txt", environment())
+
+
+def _other_plan(folder: Path, other: Any, plan: Plan, found: str) -> Problem:
+    """Why a plan cannot go on in a directory; where another version began it, the same command would not help."""
+    subject = f"run directory {folder}"
+    begun = other if isinstance(other, dict) else {}
+    version, engine = begun.get("mernas", "of unknown version"), begun.get("engine")
+    here, mine = plan.description["mernas"], plan.description["engine"]
+    remedy = f"go on with mernas {version}, or choose another --out; if it is finished, `mernas report` still reads it"
+    if engine is not None and engine != mine:
+        rule = f"was begun with engine {engine} of mernas {version}; equal trainings give other bits with engine {mine}"
+        return Problem(subject, rule, f"mernas {here}", remedy)
+    if begun and version != here:
+        return Problem(subject, f"was begun with mernas {version}", f"mernas {here}", remedy)
+    remedy = "choose another --out, or repeat the command that made this run"
+    return Problem(subject, f"belongs to another plan than {plan.hash}", found, remedy)
 
 
 def _untouched(ledger: Path) -> bool:

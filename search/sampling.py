@@ -7,6 +7,7 @@ only memory of a study is what the ledger says, in the order of its draws.
 from __future__ import annotations
 
 import bisect
+import datetime
 import hashlib
 import itertools
 import math
@@ -21,7 +22,7 @@ from optuna.distributions import (
     FloatDistribution,
     IntDistribution,
 )
-from optuna.trial import FrozenTrial, TrialState, create_trial
+from optuna.trial import FrozenTrial, TrialState
 
 from mernas.evaluation.picking import Candidate
 from mernas.search.ledger import ACCEPTED, DUPLICATE, EXHAUSTED, INFEASIBLE, PASSED_OVER, REPEATED, Draw
@@ -36,6 +37,9 @@ from mernas.space.suggestion import RandomTrial
 
 REDRAWS = 100
 """How often one place of a batch is drawn again before it is given up."""
+
+_ANY_TIME = datetime.datetime(2000, 1, 1, tzinfo=datetime.UTC)
+"""Optuna wants to know when a trial ran; no sampler looks at it."""
 
 Measure = Callable[[Genotype], int | None]
 Proposed = tuple[list[Draw], list[tuple[Genotype, int | None]]]
@@ -278,15 +282,17 @@ def _values(candidate: Candidate | None) -> list[float] | None:
     return [candidate.uf1, math.log10(max(candidate.parameters, 1))]
 
 
-def _told(plan: Plan, record: Record, standings: Standings, draw: Draw) -> FrozenTrial | None:
+def _told(plan: Plan, record: Record, standings: Standings, draw: Draw) -> _Told | None:
     """How the sampler is told of an earlier draw; None where it is not told."""
     if draw.state in (EXHAUSTED, PASSED_OVER) or draw.genotype is None:
         return None
-    located = plan.space.locate(record.ledger.genotype(draw.genotype))
-    params: dict[str, Any] = {name: value for name, (value, _) in located.items()}
-    distributions = {name: _distribution(domain) for name, (_, domain) in located.items()}
+    params, known = draw.answers, _distributions(plan)
+    if not params.keys() <= known.keys():
+        located = plan.space.locate(record.ledger.genotype(draw.genotype))
+        known.update((name, _distribution(domain)) for name, (_, domain) in located.items())
+    distributions = {name: known[name] for name in params}
     if draw.state == ACCEPTED and standings[draw.genotype] is None:
-        return create_trial(state=TrialState.RUNNING, params=params, distributions=distributions)
+        return _Told(TrialState.RUNNING, params, distributions)
     limit = plan.settings.max_parameters
     values: list[float] | None = None
     attributes: dict[str, Any] = {}
@@ -299,14 +305,20 @@ def _told(plan: Plan, record: Record, standings: Standings, draw: Draw) -> Froze
         else:
             attributes = {DUPLICATE_OF_EARLIER: True}
     if values is None:
-        return create_trial(state=TrialState.FAIL, params=params, distributions=distributions)
-    return create_trial(
-        values=values,
-        params=params,
-        distributions=distributions,
-        user_attrs=attributes,
-        constraints={"parameters": excess(draw.parameters, limit)},
-    )
+        return _Told(TrialState.FAIL, params, distributions)
+    told = _Told(TrialState.COMPLETE, params, distributions, values, attributes)
+    told.set_constraint("parameters", excess(draw.parameters, limit))
+    return told
+
+
+@lru_cache(maxsize=1)
+def _distributions(plan: Plan) -> dict[str, BaseDistribution]:
+    """What Optuna calls the domain of each question that was met so far.
+
+    One question has one domain throughout a space, and the answers are in the ledger: so a draw need not be followed
+    through the tree again in every batch to say of which domains its answers are.
+    """
+    return {}
 
 
 def _distribution(domain: Domain) -> BaseDistribution:
@@ -315,6 +327,29 @@ def _distribution(domain: Domain) -> BaseDistribution:
     if isinstance(domain, Real):
         return FloatDistribution(domain.low, domain.high, log=domain.log)
     return CategoricalDistribution(domain.values)
+
+
+class _Told(FrozenTrial):
+    """An earlier trial, as a study is told of it: nobody changes it any more.
+
+    Optuna copies what it is told down to the last domain, which took longer than all the rest of rebuilding a study.
+    """
+
+    def __init__(
+        self,
+        state: TrialState,
+        params: dict[str, Any],
+        distributions: dict[str, BaseDistribution],
+        values: list[float] | None = None,
+        attributes: dict[str, Any] | None = None,
+    ) -> None:
+        ended = _ANY_TIME if state.is_finished() else None
+        super().__init__(
+            -1, state, None, _ANY_TIME, ended, params, distributions, attributes or {}, {}, {}, -1, values=values
+        )
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> _Told:
+        return self
 
 
 class _Batch:

@@ -20,8 +20,9 @@ from urllib.parse import quote
 import numpy as np
 from numpy.typing import NDArray
 
+import mernas
 from mernas.evaluation.jobs import JobKey
-from mernas.search.ledger import Draw, JobRecord
+from mernas.search.ledger import READABLE, Draw, JobRecord
 from mernas.search.verify_check import Check
 from mernas.space.errors import LedgerError, MernasError, Problem
 from mernas.space.genotype import Genotype, from_complete
@@ -131,6 +132,10 @@ def read_ledger(path: Path, classes: int, genotypes: Check, draws: Check, jobs: 
                 if verdict != "ok":
                     raise sqlite3.DatabaseError(str(verdict).partition("\n")[0])
             ledger.about = dict(database.execute("SELECT name, value FROM about").fetchall())
+            if ledger.about.get("format") not in READABLE:  # its tables may be others
+                rule = f"must be of a format that mernas {mernas.__version__} can read, {' or '.join(READABLE)}"
+                remedy = "install the mernas that wrote it, or a newer one"
+                raise LedgerError(Problem(f"ledger {path}", rule, f"format {ledger.about.get('format')}", remedy))
             for row in _rows(database, "SELECT hash, kind, parameters, complete FROM genotypes ORDER BY hash"):
                 ledger.sizes[row["hash"]], ledger.kinds[row["hash"]] = row["parameters"], row["kind"]
                 _read_genotype(row, ledger, genotypes)

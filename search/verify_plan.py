@@ -13,12 +13,12 @@ from typing import Any
 
 import pandas as pd
 
+import mernas
 from mernas.components.datasets.clip import Clip, Dataset
 from mernas.evaluation.bootstrap import DEVIATION_RESAMPLES, RESAMPLES
-from mernas.evaluation.custody import number_rows
 from mernas.evaluation.partition import Partition, partition_from_plain
 from mernas.evaluation.picking import parse_rule
-from mernas.search.ledger import LEDGER_FORMAT
+from mernas.evaluation.rows import number_rows
 from mernas.search.plan import PLAN_FORMAT, Plan, Settings, plain_hash
 from mernas.search.verify_check import Check
 from mernas.search.verify_ledger import ReadLedger
@@ -61,6 +61,10 @@ def read_plan(folder: Path) -> Stated:
         data = read_yaml(path)
     except SpaceError as error:
         raise PlanError(error.problems) from None
+    if isinstance(data, dict) and is_newer(data.get("format"), PLAN_FORMAT):
+        rule = f"must be of a format that mernas {mernas.__version__} can read, up to {PLAN_FORMAT}"
+        remedy = f"install mernas {data.get('mernas', '')} or newer".replace("  ", " ")
+        raise PlanError(Problem(str(path), rule, f"format {data['format']}", remedy))
     shape = {"data": dict, "search": dict, "resamples": dict, "partition": list, "presets": dict, "baselines": dict}
     if not isinstance(data, dict) or not all(isinstance(data.get(name), kind) for name, kind in shape.items()):
         raise PlanError(Problem(str(path), f"must be a plan, with {', '.join(shape)}"))
@@ -68,6 +72,21 @@ def read_plan(folder: Path) -> Stated:
         raise PlanError(Problem(str(path), "must list the classes"))
     description = {name: value for name, value in data.items() if name not in ("hash", "space_file")}
     return Stated(str(data.get("hash")), str(data.get("space_file")), description)
+
+
+def _readable(description: Mapping[str, Any]) -> bool:
+    number = description.get("format")
+    return isinstance(number, int) and 1 <= number <= PLAN_FORMAT
+
+
+def is_newer(stated: object, known: int) -> bool:
+    """Return whether a file says that it is of a later format than is known here.
+
+    Example:
+        >>> is_newer(3, 2), is_newer("3", 2), is_newer(2, 2), is_newer(None, 2)
+        (True, True, False, False)
+    """
+    return str(stated).isdecimal() and int(str(stated)) > known
 
 
 def holds(path: Path) -> bool:
@@ -156,11 +175,7 @@ def rebuild_plan(stated: Stated, clips: list[ClipRow], ledger: ReadLedger, check
     found = plain_hash(description)
     check.equal("plan.yaml, hash of its content", found, stated.hash)
     check.equal("ledger.sqlite, hash of its plan", ledger.about.get("plan"), stated.hash)
-    check.equal("plan.yaml, format", description.get("format"), PLAN_FORMAT)
-    known = [str(number) for number in range(1, LEDGER_FORMAT + 1)]
-    check.expect(
-        ledger.about.get("format") in known, "ledger.sqlite, format", ledger.about.get("format"), " or ".join(known)
-    )
+    check.expect(_readable(description), "plan.yaml, format", description.get("format"), f"1 to {PLAN_FORMAT}")
     wanted = {"intervals": RESAMPLES, "knee": DEVIATION_RESAMPLES}
     check.equal("plan.yaml, resamples", dict(description["resamples"]), wanted)
     try:

@@ -11,6 +11,7 @@ import hashlib
 import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, TypeAlias
 
 import mernas.space.grammar  # noqa: F401  # registers the records of which every genotype is made
@@ -87,7 +88,7 @@ class Genotype:
 
     root: Leaf
 
-    @property
+    @cached_property
     def hash(self) -> str:
         """Sixteen hexadecimal digits of the SHA-256 of the complete form."""
         return hashlib.sha256(self.root.key().encode()).hexdigest()[:16]

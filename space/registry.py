@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 import importlib.util
+import threading
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
@@ -80,6 +81,39 @@ class Registry:
 
     def __init__(self) -> None:
         self._declarations: dict[str, dict[str, Declaration]] = {axis: {} for axis in AXES}
+        self._source: Callable[[], object] | None = None
+        self._lock = threading.RLock()
+        self._filling = False
+
+    def fill_from(self, source: Callable[[], object]) -> None:
+        """Name what registers the components when the registry is first asked for one.
+
+        Importing every component imports torch, which takes seconds; who only counts, proposes and records needs none.
+
+        Args:
+            source: Called once, before the first answer; whoever is named last, if several were before it.
+
+        Example:
+            >>> registry = Registry()
+            >>> registry.fill_from(lambda: print("now"))
+            >>> registry.names("block")
+            now
+            ()
+        """
+        self._source = source
+
+    def fill(self) -> None:
+        """Register at once what would be registered before the first answer; nothing if that is done."""
+        if self._source is None:
+            return
+        with self._lock:  # another thread waits; a component that asks while it is registered gets what is there
+            if self._source is not None and not self._filling:
+                self._filling = True
+                try:
+                    self._source()
+                    self._source = None
+                finally:
+                    self._filling = False  # after an error the next question tells the same
 
     def add(self, declaration: Declaration) -> None:
         """Add a declaration.
@@ -107,6 +141,7 @@ class Registry:
         Raises:
             UnknownNameError: If there is none, with the nearest known names.
         """
+        self.fill()
         if axis not in self._declarations:
             raise UnknownNameError(Problem(f'axis "{axis}"', "is not known", "", nearest(axis, AXES)))
         known = self._declarations[axis]
@@ -116,6 +151,7 @@ class Registry:
 
     def names(self, axis: str) -> tuple[str, ...]:
         """Return the names on an axis, sorted."""
+        self.fill()
         return tuple(sorted(self._declarations[axis]))
 
     def __iter__(self) -> Iterator[Declaration]:

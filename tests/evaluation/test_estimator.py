@@ -24,11 +24,12 @@ from sklearn.utils.estimator_checks import estimator_checks_generator, parametri
 
 from mernas.components.datasets.clip import Clip, Dataset
 from mernas.components.datasets.synthetic import Synthetic
-from mernas.evaluation.custody import FeatureStore, number_rows
+from mernas.evaluation.custody import FeatureStore
 from mernas.evaluation.estimator import MernasClassifier
 from mernas.evaluation.fitting import fit_and_predict
 from mernas.evaluation.jobs import Job, make_job
 from mernas.evaluation.preparation import prepare, recipes_of
+from mernas.evaluation.rows import number_rows
 from mernas.search.evaluate import find_pipeline
 from mernas.space.errors import MernasError
 from mernas.space.genotype import Genotype, parse_genotype

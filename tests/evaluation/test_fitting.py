@@ -14,10 +14,11 @@ from torch import nn
 
 from mernas.components.contracts import TRAINING_ROWS, TrainingRows
 from mernas.components.datasets.clip import Dataset
-from mernas.evaluation.custody import FeatureStore, number_rows
+from mernas.evaluation.custody import FeatureStore
 from mernas.evaluation.fitting import run_job
 from mernas.evaluation.jobs import Job, JobKey, make_job
 from mernas.evaluation.preparation import prepare, recipes_of
+from mernas.evaluation.rows import number_rows
 from mernas.space.genotype import Genotype, parse_genotype
 from mernas.space.registry import REGISTRY, register
 

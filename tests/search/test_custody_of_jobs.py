@@ -15,10 +15,11 @@ from torch import nn
 
 from mernas.components.contracts import TRAINING_ROWS, Shape, TrainingRows
 from mernas.components.datasets.clip import Dataset
-from mernas.evaluation.custody import FeatureStore, TrainingView, number_rows
+from mernas.evaluation.custody import FeatureStore, TrainingView
 from mernas.evaluation.fitting import run_job
 from mernas.evaluation.jobs import Job, make_job
 from mernas.evaluation.preparation import prepare, recipes_of
+from mernas.evaluation.rows import number_rows
 from mernas.search.executor import Block, Feed, SerialExecutor
 from mernas.search.run import SearchResult
 from mernas.space.errors import CustodyError

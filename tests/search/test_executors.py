@@ -16,9 +16,10 @@ import numpy as np
 import pytest
 
 from mernas.components.datasets.clip import Dataset
-from mernas.evaluation.custody import FeatureStore, number_rows
+from mernas.evaluation.custody import FeatureStore
 from mernas.evaluation.fitting import run_job
 from mernas.evaluation.jobs import Job, Outcome, make_job
+from mernas.evaluation.rows import number_rows
 from mernas.search.dispatch import MOST_FAILURES, Dispatcher
 from mernas.search.executor import Block, Executor, Interrupted, SerialExecutor, feed_of, in_blocks
 from mernas.search.features import FeatureShelf

@@ -19,11 +19,11 @@ from sklearn.metrics import f1_score, recall_score
 from mernas.components.datasets.clip import Dataset
 from mernas.evaluation.bundle import read_bundle
 from mernas.evaluation.calibration import TEMPERATURES
-from mernas.evaluation.custody import number_rows
 from mernas.evaluation.fitting import fit_and_predict
 from mernas.evaluation.footprint import FreshProcess
 from mernas.evaluation.jobs import make_job
 from mernas.evaluation.model import load_model, network_bytes
+from mernas.evaluation.rows import number_rows
 from mernas.search import export, placing
 from mernas.search.calibrating import calibrate
 from mernas.search.card_scores import PartScore, groupings, part_scores, published

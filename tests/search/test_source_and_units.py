@@ -8,8 +8,8 @@ import pytest
 
 from mernas.components.datasets.clip import Dataset
 from mernas.components.datasets.synthetic import Synthetic
-from mernas.evaluation.custody import number_rows
 from mernas.evaluation.jobs import make_job
+from mernas.evaluation.rows import number_rows
 from mernas.search.evaluate import run_evaluation
 from mernas.search.features import FeatureShelf
 from mernas.search.reporter import Silent
