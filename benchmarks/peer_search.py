@@ -1,0 +1,255 @@
+"""A whole search against what a user would write otherwise, for the same time on the same machine.
+
+    python benchmarks/peer_search.py [--data flow-images=PATH] [--space FILE] [--minutes 10] [--seeds 3] [--plot FILE]
+
+The peer is the obvious script: for every left-out group an Optuna study (TPE, two objectives) whose objective loops
+over the inner folds and trains a plain PyTorch network, with torch's own threads. The studies take turns, so that after
+any time all are equally far. Nothing is shared between them, no fold is shared, nothing is batched. The other side is
+the search of mernas with a worker for each core. Both have the same space, limit, groups, inner folds, features in
+memory and time; starting Ray counts.
+
+At the end each side's best candidate of every study is trained on everyone but the left-out group, by the same engine
+with the same seed, and tested on that group. Printed are: candidates per study, inner hypervolume (of UF1 against the
+logarithm of the parameters, as a share of the whole rectangle from 1 parameter to the limit; mean over the studies) at
+the end, when mernas reached what the peer had at the end, and the nested UF1 of both sides. Goal: a third of the time.
+"""
+
+from __future__ import annotations
+
+import argparse
+import math
+import statistics
+import sys
+import tempfile
+import time
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import optuna
+import torch
+from numpy.typing import NDArray
+
+from mernas.components.topologies.network import build_network, fit_normalisation
+from mernas.components.training.objective import build_objective
+from mernas.evaluation.fitting import fit_and_predict, predict, training_view
+from mernas.evaluation.jobs import Job, make_job
+from mernas.evaluation.metrics import uf1
+from mernas.evaluation.picking import Candidate, best
+from mernas.evaluation.preparation import recipe_of
+from mernas.search.executor import Interrupted, SerialExecutor
+from mernas.search.ledger import ACCEPTED, Ledger
+from mernas.search.nested import NestedSearch
+from mernas.search.plan import Plan
+from mernas.search.run import load_data, plan_search
+from mernas.search.workers import working
+from mernas.space.errors import MernasError
+from mernas.space.genotype import Genotype, instantiate
+
+
+@dataclass(frozen=True)
+class Found:
+    """A candidate of a study, and when its last fold was done, in seconds from the start of its side."""
+
+    seconds: float
+    candidate: Candidate
+
+
+Side = dict[str, list[Found]]
+"""What one side has found, by study."""
+
+
+def hypervolume(candidates: Sequence[Candidate], limit: int) -> float:
+    """Return the share of the rectangle of UF1 and log parameters, up to the limit, that some candidates dominate."""
+    area, reached = 0.0, 0.0
+    for one in sorted(candidates, key=lambda one: one.parameters):
+        if one.completed and one.uf1 > reached:
+            area += (one.uf1 - reached) * (1 - math.log(one.parameters) / math.log(limit))
+            reached = one.uf1
+    return area
+
+
+def over_time(side: Side, times: NDArray[np.float64], limit: int) -> NDArray[np.float64]:
+    """Return the mean hypervolume over the studies at some times."""
+    return np.array(
+        [
+            statistics.mean(
+                hypervolume([one.candidate for one in found if one.seconds <= moment], limit) for found in side.values()
+            )
+            for moment in times
+        ]
+    )
+
+
+def searched(plan: Plan, seconds: float, workers: int) -> tuple[Side, dict[str, Genotype]]:
+    """What the search of mernas finds in some time."""
+    with tempfile.TemporaryDirectory() as folder:
+        ledger = Ledger(Path(folder) / "ledger.sqlite", plan.hash)
+        began, clock = time.time(), time.monotonic()
+        with working("auto", workers, log=Path(folder) / "log.txt") as executor:
+            search = NestedSearch(plan, ledger, executor, stopping=lambda: time.monotonic() - clock > seconds)
+            with suppress(Interrupted):
+                search.search()
+        query = "SELECT key, started + seconds FROM jobs"
+        ended = {key: moment - began for key, moment in ledger._read(query)}
+        side: Side = {study: [] for study in studies(plan)}
+        genotypes: dict[str, Genotype] = {}
+        for study, found in side.items():
+            for draw in ledger.draws(study):
+                if draw.state != ACCEPTED or draw.genotype is None:
+                    continue
+                keys = [search.record.job_key(draw.genotype, out).hash for _, out in plan.inner_left_out(study)]
+                if all(key in ended and ended[key] <= seconds for key in keys):
+                    candidate = search.record.candidate(study, draw.genotype, draw.parameters or 0)
+                    found.append(Found(max(ended[key] for key in keys), candidate))
+                    genotypes[draw.genotype] = ledger.genotype(draw.genotype)
+        ledger.close()
+    return side, genotypes
+
+
+def written_otherwise(plan: Plan, search: NestedSearch, seconds: float) -> tuple[Side, dict[str, Genotype]]:
+    """What the obvious script finds in some time."""
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    limit = plan.settings.max_parameters
+    side: Side = {study: [] for study in studies(plan)}
+    genotypes: dict[str, Genotype] = {}
+    made = {
+        study: optuna.create_study(
+            directions=["maximize", "minimize"],
+            sampler=optuna.samplers.TPESampler(multivariate=True, group=True, seed=plan.settings.seed * 100 + number),
+        )
+        for number, study in enumerate(side)
+    }
+    clock = time.monotonic()
+    while True:
+        for study, optuna_study in made.items():
+            genotype, trial = None, optuna_study.ask()
+            try:
+                genotype = plan.space.suggest(trial)
+                parameters = search.measure(genotype)
+                if parameters is None or parameters > limit:
+                    raise optuna.TrialPruned
+                score = loop_over_folds(plan, search, study, genotype)
+            except (MernasError, optuna.TrialPruned, RuntimeError):
+                optuna_study.tell(trial, state=optuna.trial.TrialState.FAIL)
+                continue
+            passed = time.monotonic() - clock
+            if passed > seconds:
+                return side, genotypes
+            optuna_study.tell(trial, [score, math.log10(parameters)])
+            side[study].append(Found(passed, Candidate(genotype.hash, parameters, score)))
+            genotypes[genotype.hash] = genotype
+
+
+def loop_over_folds(plan: Plan, search: NestedSearch, study: str, genotype: Genotype) -> float:
+    """Inner UF1 as the obvious script computes it: fold after fold, a plain network each."""
+    rows: list[NDArray[np.int64]] = []
+    predicted: list[NDArray[np.int64]] = []
+    for scored, left_out in plan.inner_left_out(study):
+        _, job = search.task(genotype, left_out)
+        inside = plan.book.rows_of(plan.partition.groups[scored])
+        probabilities = plainly(replace(job, predict_rows=inside), search)
+        rows.append(inside)
+        predicted.append(probabilities.argmax(axis=1))
+    return uf1(plan.book.labels[np.concatenate(rows)], np.concatenate(predicted), len(plan.dataset.classes))
+
+
+def plainly(job: Job, search: NestedSearch) -> NDArray[np.float64]:
+    """One training with torch's own layers and threads."""
+    store = search.store([job.genotype])
+    view = training_view(job, store)
+    torch.manual_seed(job.seed)
+    network = build_network(job.genotype, job.classes)
+    fit_normalisation(network, job.genotype, view)
+    strategy = instantiate(job.genotype["training"])
+    augmentation = [instantiate(leaf) for leaf in job.genotype["augmentation"]]
+    generator = torch.Generator().manual_seed(job.seed)
+    strategy.fit(network, view, lambda rows: build_objective(job.genotype, rows, network), augmentation, generator)
+    held_out = [store.select(recipe_of(stream).hash, job.predict_rows) for stream in job.genotype.streams]
+    return predict(network, held_out)
+
+
+def studies(plan: Plan) -> list[str]:
+    """The studies that leave a group out; the final one has nothing to be tested on."""
+    return [study for study in plan.studies if study.isdigit()]
+
+
+def tested(plan: Plan, search: NestedSearch, side: Side, genotypes: dict[str, Genotype]) -> float:
+    """Nested UF1 of the best candidate of every study, trained on all but the study's group and tested on that."""
+    rows: list[NDArray[np.int64]] = []
+    predicted: list[NDArray[np.int64]] = []
+    for study, found in side.items():
+        chosen = best([one.candidate for one in found])
+        if chosen is None:
+            return math.nan
+        group = plan.partition.groups[int(study)]
+        _, job = make_job(genotypes[chosen.genotype], group, plan.book, len(plan.dataset.classes), plan.settings.seed)
+        probabilities, _ = fit_and_predict(job, search.store([job.genotype]))
+        rows.append(job.predict_rows)
+        predicted.append(probabilities.argmax(axis=1))
+    return uf1(plan.book.labels[np.concatenate(rows)], np.concatenate(predicted), len(plan.dataset.classes))
+
+
+def main() -> int:
+    """Print both sides for every seed; exit 1 if the goal is missed in the median."""
+    parser = argparse.ArgumentParser(description="A whole search against an Optuna study with a loop over folds.")
+    parser.add_argument("--data", default="synthetic")
+    parser.add_argument("--space", default="standard")
+    parser.add_argument("--minutes", type=float, default=10)
+    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--max-params", default="50k")
+    parser.add_argument("--workers", type=int, default=2)
+    parser.add_argument("--plot", type=Path)
+    given = parser.parse_args()
+    data, seconds = load_data(given.data), 60 * given.minutes
+    times = np.linspace(0, seconds, 121)
+    curves: dict[str, list[NDArray[np.float64]]] = {"mernas": [], "peer": []}
+    shares = []
+    for seed in range(given.seeds):
+        plan = plan_search(data, given.space, max_params=given.max_params, trials=10_000, seed=seed)
+        limit = plan.settings.max_parameters
+        aside = NestedSearch(plan, Ledger(Path(tempfile.mkdtemp()) / "ledger.sqlite", plan.hash), SerialExecutor())
+        ours, ours_genotypes = searched(plan, seconds, given.workers)
+        theirs, their_genotypes = written_otherwise(plan, aside, seconds)
+        ours_curve, their_curve = over_time(ours, times, limit), over_time(theirs, times, limit)
+        curves["mernas"].append(ours_curve)
+        curves["peer"].append(their_curve)
+        reached = times[ours_curve >= their_curve[-1]]
+        shares.append(float(reached[0]) / seconds if len(reached) else math.inf)
+        numbers = [statistics.mean(len(found) for found in side.values()) for side in (ours, theirs)]
+        nested = [tested(plan, aside, ours, ours_genotypes), tested(plan, aside, theirs, their_genotypes)]
+        print(
+            f"seed {seed}: candidates per study {numbers[0]:.1f} and {numbers[1]:.1f}; hypervolume "
+            f"{ours_curve[-1]:.3f} and {their_curve[-1]:.3f}; the peer's final value after {shares[-1]:.2f} of its time; nested UF1 "
+            f"{nested[0]:.3f} and {nested[1]:.3f} (mernas and peer)",
+            flush=True,
+        )
+    median = statistics.median(shares)
+    print(f"median share of the time: {median:.2f} (goal at most 0.33)")
+    if given.plot:
+        draw(times, curves, given.plot)
+    return int(median > 1 / 3)
+
+
+def draw(times: NDArray[np.float64], curves: dict[str, list[NDArray[np.float64]]], path: Path) -> None:
+    """Write a picture of hypervolume over time, one line per seed and the mean."""
+    import matplotlib as mpl
+
+    mpl.use("Agg")
+    from matplotlib import pyplot
+
+    figure, axes = pyplot.subplots(figsize=(6, 4), layout="constrained")
+    for (name, lines), colour in zip(curves.items(), ("tab:blue", "tab:orange"), strict=True):
+        for line in lines:
+            axes.plot(times / 60, line, color=colour, alpha=0.3, linewidth=1)
+        axes.plot(times / 60, np.mean(lines, axis=0), color=colour, label=name)
+    axes.set_xlabel("minutes")
+    axes.set_ylabel("inner hypervolume, mean over the studies")
+    axes.legend(loc="lower right")
+    figure.savefig(path, dpi=150)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
