@@ -128,7 +128,8 @@ def beaten(
         False
     """
     labels, predictions, members = np.asarray(labels), np.asarray(predictions), np.asarray(members)
-    check_lengths(len(labels), subjects=subjects, datasets=datasets)
+    lengths = {"predictions": range(len(predictions)), "members": range(members.shape[1])}
+    check_lengths(len(labels), **lengths, subjects=subjects, datasets=datasets)
     if not len(members) or not may_judge(labels, subjects, classes):
         return False
     everybody = np.concatenate([predictions[None], members])

@@ -12,6 +12,7 @@ import pandas as pd
 from sklearn.metrics import accuracy_score, f1_score, precision_recall_fscore_support
 
 from mernas.search.plan import Plan
+from mernas.search.racing import COMPLETED
 from mernas.search.record import Record
 from mernas.search.results import Tables
 from mernas.search.verify_check import Check, Finding
@@ -127,7 +128,7 @@ def check_independently(folder: Path, plan: Plan, record: Record, check: Check) 
 
 
 def _inner(plan: Plan, record: Record, study: str, genotype: str) -> float | None:
-    pooled = record.pooled(study, genotype)
+    pooled = record.pooled(study, genotype) if record.verdict(study, genotype).state == COMPLETED else None
     if pooled is None:
         return None
     numbers = range(len(plan.dataset.classes))
