@@ -21,17 +21,23 @@ from mernas.components.datasets.clip import Dataset
 from mernas.evaluation.custody import FeatureStore
 from mernas.evaluation.fitting import run_job
 from mernas.evaluation.jobs import Job, Outcome
+from mernas.evaluation.picking import Candidate, parse_rule
 from mernas.search.choosing import choose
+from mernas.search.dispatch import Dispatcher
 from mernas.search.executor import Block, Executor, Feed, SerialExecutor
+from mernas.search.export import find_row
+from mernas.search.finished import open_run
 from mernas.search.ledger import ACCEPTED, DUPLICATE, Draw, Ledger
 from mernas.search.nested import NestedSearch
 from mernas.search.plan import Plan, Settings
+from mernas.search.printing import headline
 from mernas.search.queues import RaceQueue
 from mernas.search.racing import Verdict, front_of
 from mernas.search.record import Record
 from mernas.search.results import trials_table
 from mernas.search.run import SearchResult, plan_search
 from mernas.search.sampling import next_batch, rebuild
+from mernas.space.errors import PlanError
 from mernas.space.genotype import Genotype
 from mernas.space.suggestion import RandomTrial
 
@@ -120,6 +126,12 @@ def test_a_candidate_that_equals_the_front_is_not_stopped(planted: Planted, good
     assert planted.verdict(STUDY, equal) is None
     planted.finish(STUDY, equal, {2: RIGHT})
     assert planted.verdict(STUDY, equal) == Verdict("completed", 3)
+
+
+def test_nobody_is_stopped_after_the_last_fold_where_nothing_is_left_to_save(planted: Planted, good: Genotype) -> None:
+    late = planted.propose(STUDY, 1, 1000)
+    planted.finish(STUDY, late, {0: RIGHT, 1: RIGHT, 2: WRONG})
+    assert planted.verdict(STUDY, late) == Verdict("completed", 3)
 
 
 def test_fewer_than_ten_subjects_stop_nobody(many: Dataset, toy_space: Path, tmp_path: Path) -> None:
@@ -222,8 +234,6 @@ def test_no_rule_chooses_a_stopped_candidate_even_if_all_its_jobs_are_there(plan
 
 
 def test_fronts_hold_what_nobody_dominates() -> None:
-    from mernas.evaluation.picking import Candidate
-
     made = [Candidate("a", 100, 0.5), Candidate("b", 200, 0.5), Candidate("c", 200, 0.7), Candidate("d", 100, 0.5)]
     made += [Candidate("e", 300, 0.6), Candidate("f", 50, 0.9, completed=False), Candidate("g", 400, 0.7 + 1e-16)]
     assert [one.genotype for one in front_of(made)] == ["a", "c", "d"]
@@ -237,6 +247,16 @@ def test_racing_is_in_the_plan_and_its_hash_and_excludes_asynchrony(plan: Plan, 
     assert plan.hash != calm.hash
     (problem,) = Settings(racing=True, asynchronous=True).problems()
     assert "--race" in str(problem)
+
+
+def test_the_printed_plan_and_the_command_that_repeats_a_run_say_whether_candidates_race(
+    plan: Plan, many: Dataset, toy_space: Path, raced: SearchResult
+) -> None:
+    calm = plan_search(many, toy_space, 4, None, "3k", "3k", trials=8, batch=2, seed=1)
+    assert "racing on" in headline(plan, Path("run"))
+    assert "racing off" in headline(calm, Path("run"))
+    with pytest.raises(PlanError, match=r"makes one: mernas search .* --race"):
+        find_row(open_run(raced.folder), parse_rule("<=2k"))
 
 
 # What samplers are told
@@ -321,13 +341,18 @@ def test_the_parzen_estimator_takes_pruned_trials_for_bad_ones_whatever_their_si
 # Which job is next
 
 
-def block_of(job_key: str, genotype: str) -> Any:
-    class Bare:
-        key = job_key
+class Bare:
+    """As much of a job, or of a pipeline, as a queue looks at."""
 
-    bare: Any = Bare()
-    bare.genotype = type("Named", (), {"hash": genotype})()
-    return bare
+    attempt = 1
+
+    def __init__(self, name: str, genotype: str = "") -> None:
+        self.key = self.hash = name
+        self.genotype: Any = Bare(genotype) if genotype else None
+
+
+def bare_jobs(genotype: str, *keys: str) -> Any:
+    return [Bare(key, genotype) for key in keys]
 
 
 def drained(queue: RaceQueue, speculative: bool = False) -> list[str]:
@@ -341,7 +366,7 @@ def test_the_next_job_is_the_first_fold_that_a_study_has_not_seen() -> None:
     undecided = {"0": {"a": ["a1", "a2"], "b": ["b1", "b2", "b3"]}, "1": {"a": ["a2", "a4"]}}
     queue = RaceQueue(undecided)
     store: Any = None
-    queue.add([block_of(key, key[0]) for key in ("a1", "a2", "a4", "b1", "b2", "b3")], store, None)
+    queue.add([*bare_jobs("a", "a1", "a2", "a4"), *bare_jobs("b", "b1", "b2", "b3")], store, None)
     assert drained(queue) == [
         "b1",
         "a1",
@@ -357,13 +382,76 @@ def test_jobs_of_a_decided_candidate_are_withdrawn_unless_another_study_needs_th
     undecided = {"0": {"a": ["a2", "a3"]}, "1": {"a": ["a3", "a4"]}}
     queue = RaceQueue(undecided)
     store: Any = None
-    queue.add([block_of(key, "a") for key in ("a2", "a3", "a4")], store, None)
+    queue.add(bare_jobs("a", "a2", "a3", "a4"), store, None)
     del undecided["0"]["a"]
     assert list(queue.withdraw("a")) == ["a2"]
     assert drained(queue) == ["a3"]
     del undecided["1"]["a"]
     assert list(queue.withdraw("a")) == ["a4"]
     assert drained(queue, speculative=True) == []
+
+
+class Taking:
+    """An executor that takes all that it is given before anything comes back."""
+
+    def __init__(self, workers: int) -> None:
+        self.workers = workers
+        self.taken: list[list[str]] = []
+
+    def run(self, feed: Feed, on_outcome: Callable[[Job, Outcome], None], stopping: Callable[[], bool]) -> None:
+        while True:
+            blocks = []
+            while (block := feed()) is not None:
+                blocks.append(block)
+            if not blocks:
+                return
+            self.taken.append([job.key for block in blocks for job in block.jobs])
+            for block in blocks:
+                for job in block.jobs:
+                    on_outcome(job, Outcome(job.key, np.eye(3)))
+
+    def close(self) -> None:
+        """There is nothing to let go of."""
+
+
+@pytest.mark.parametrize(("workers", "first"), [(1, ["a1"]), (3, ["a1", "a2", "a3"])])
+def test_only_workers_that_would_be_idle_are_given_what_may_be_in_vain(workers: int, first: list[str]) -> None:
+    undecided = {"0": {"a": ["a1", "a2", "a3", "a4", "a5"]}}
+    executor: Any = Taking(workers)
+    store: Any = None
+
+    def record(job: Job, outcome: Outcome) -> None:
+        undecided["0"]["a"].remove(job.key)
+
+    dispatcher = Dispatcher(executor, record, lambda text: None, queue=RaceQueue(undecided))
+    assert dispatcher.add(bare_jobs("a", *undecided["0"]["a"]), store) == 5
+    dispatcher.run(lambda: False)
+    assert executor.taken[0] == first
+    assert [key for taken in executor.taken for key in taken] == ["a1", "a2", "a3", "a4", "a5"]
+
+
+def test_a_job_that_was_withdrawn_is_trained_if_another_study_asks_for_it_later() -> None:
+    undecided: dict[str, dict[str, list[str]]] = {"0": {"a": ["a1", "a2"]}, "1": {}}
+    executor: Any = Taking(1)
+    store: Any = None
+
+    def record(job: Job, outcome: Outcome) -> None:
+        for own in undecided.values():
+            own.pop("a", None)  # decided
+
+    asked = iter(["a2"])
+
+    def more(dispatcher: Dispatcher) -> None:
+        if dispatcher.under_way:
+            return
+        for key in asked:
+            undecided["1"]["a"] = [key]
+            assert dispatcher.add(bare_jobs("a", key), store) == 1
+
+    dispatcher = Dispatcher(executor, record, lambda text: None, more, RaceQueue(undecided))
+    dispatcher.add(bare_jobs("a", "a1", "a2"), store)
+    dispatcher.run(lambda: False)
+    assert executor.taken == [["a1"], ["a2"]]
 
 
 # Whole searches
