@@ -222,8 +222,8 @@ def main() -> int:
         nested = [tested(plan, aside, ours, ours_genotypes), tested(plan, aside, theirs, their_genotypes)]
         print(
             f"seed {seed}: candidates per study {numbers[0]:.1f} and {numbers[1]:.1f}; hypervolume "
-            f"{ours_curve[-1]:.3f} and {their_curve[-1]:.3f}; the peer's final value after {shares[-1]:.2f} of its time; nested UF1 "
-            f"{nested[0]:.3f} and {nested[1]:.3f} (mernas and peer)",
+            f"{ours_curve[-1]:.3f} and {their_curve[-1]:.3f}; the peer's final value after {shares[-1]:.2f} of its time; "
+            f"nested UF1 {nested[0]:.3f} and {nested[1]:.3f} (mernas and peer)",
             flush=True,
         )
     median = statistics.median(shares)

@@ -31,10 +31,10 @@ from tabular.workers import Task, train_all
 
 import mernas
 from mernas.components.datasets.clip import Dataset
-from mernas.evaluation.custody import number_rows
 from mernas.evaluation.jobs import ENGINE_VERSION, Outcome, make_job, numeric_path
 from mernas.evaluation.metrics import score, uf1
 from mernas.evaluation.partition import make_partition
+from mernas.evaluation.rows import number_rows
 from mernas.search.features import FeatureShelf
 from mernas.search.plan import plain_hash
 from mernas.search.reporter import Silent

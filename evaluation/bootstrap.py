@@ -42,7 +42,7 @@ PERCENTILES = (2.5, 97.5)
 # What tells one use of the run seed from another; no two may be equal, and none may be 0: NumPy takes [7] and [7, 0]
 # for the same seed.
 INTERVAL_STREAM = 4
-DEVIATION_STREAM = 5
+DEVIATION_STREAM = 5  # 6 is that of `mernas.evaluation.racing`
 
 
 @dataclass(frozen=True, eq=False)
@@ -126,7 +126,7 @@ def resampled(
     raise_all(DataError, problems)
     rows = np.array([places[subject] for subject in subjects], dtype=np.int64)
     figures = [
-        _per_subject(labels, repetition, rows, len(places), resamples.classes)
+        per_subject(labels, repetition, rows, len(places), resamples.classes)
         .weighed(resamples.multiplicity)
         .statistic(statistic)
         for repetition in np.atleast_2d(predictions)
@@ -213,16 +213,24 @@ def deviation(
     return float(np.std(resampled("uf1", labels, predictions, subjects, drawn), ddof=1))
 
 
-def _draw(
-    generator: np.random.Generator,
-    subjects: Sequence[str],
-    datasets: Sequence[str],
-    labels: NDArray[np.integer[Any]],
-    classes: int,
-    resamples: int,
-) -> Resamples:
-    """Steps 2 to 4 of the module's docstring."""
-    labels = np.asarray(labels)
+def subjects_in_order(
+    labels: NDArray[np.integer[Any]], subjects: Sequence[str], datasets: Sequence[str], classes: int
+) -> tuple[tuple[str, ...], tuple[int, ...]]:
+    """Return the subjects of some clips, datasets sorted and within each its subjects, and their number by dataset.
+
+    Args:
+        labels: Class number of each clip (n,); every class must occur.
+        subjects: Subject of each clip (n,).
+        datasets: Dataset of each clip (n,).
+        classes: How many classes there are.
+
+    Raises:
+        DataError: If the lengths differ, a class has no clip, or a subject belongs to two datasets.
+
+    Example:
+        >>> subjects_in_order(np.array([0, 1, 0]), ["t/1", "s/2", "s/1"], ["t", "s", "s"], classes=2)
+        (('s/1', 's/2', 't/1'), (2, 1))
+    """
     check_numbers(labels, labels, classes)
     check_lengths(len(labels), subjects=subjects, datasets=datasets)
     homes: dict[str, set[str]] = {}
@@ -244,16 +252,28 @@ def _draw(
     for subject in ordered:
         (dataset,) = homes[subject]
         counted[dataset] = counted.get(dataset, 0) + 1
+    return ordered, tuple(counted.values())
+
+
+def _draw(
+    generator: np.random.Generator,
+    subjects: Sequence[str],
+    datasets: Sequence[str],
+    labels: NDArray[np.integer[Any]],
+    classes: int,
+    resamples: int,
+) -> Resamples:
+    """Steps 2 to 4 of the module's docstring."""
+    labels = np.asarray(labels)
+    ordered, sizes = subjects_in_order(labels, subjects, datasets, classes)
     places = {subject: place for place, subject in enumerate(ordered)}
     rows = np.array([places[subject] for subject in subjects], dtype=np.int64)
-    actual = _per_subject(labels, labels, rows, len(ordered), classes).actual
+    actual = per_subject(labels, labels, rows, len(ordered), classes).actual
     multiplicity = np.empty((resamples, len(ordered)), dtype=np.int64)
     redrawn = 0
     for resample in range(resamples):
         while True:
-            drawn = np.concatenate(
-                [np.bincount(generator.integers(0, n, size=n), minlength=n) for n in counted.values()]
-            )
+            drawn = np.concatenate([np.bincount(generator.integers(0, n, size=n), minlength=n) for n in sizes])
             if (drawn @ actual).all():
                 break
             redrawn += 1
@@ -262,14 +282,27 @@ def _draw(
     return Resamples(ordered, multiplicity, classes, redrawn)
 
 
-def _per_subject(
+def per_subject(
     labels: NDArray[np.integer[Any]],
     predictions: NDArray[np.integer[Any]],
     rows: NDArray[np.int64],
     subjects: int,
     classes: int,
 ) -> Counts:
-    """Counts (S, C) of each subject, from the place (n,) of each clip's subject."""
+    """Return the counts (S, C) of each subject.
+
+    Args:
+        labels: Class numbers (n,).
+        predictions: Class numbers or `MISSING` (n,).
+        rows: Place of each clip's subject (n,), below `subjects`.
+        subjects: S.
+        classes: C.
+
+    Example:
+        >>> per_subject(np.array([0, 1]), np.array([0, 0]), np.array([0, 1]), subjects=2, classes=2).predicted
+        array([[1, 0],
+               [1, 0]])
+    """
 
     def table(taken: NDArray[np.bool_], numbers: NDArray[np.integer[Any]]) -> NDArray[np.int64]:
         cells = rows[taken] * classes + numbers[taken]

@@ -34,6 +34,7 @@ class Candidate:
         parameters: Everything needed at inference, at least 0.
         uf1: Inner UF1 in [0, 1], pooled over the out-of-fold predictions of the study; free where not completed.
         completed: False if it failed or was stopped: no rule can choose it.
+        stopped: Whether it was stopped because another one was clearly better.
 
     Raises:
         DataError: If a number is out of range.
@@ -43,6 +44,7 @@ class Candidate:
     parameters: int
     uf1: float
     completed: bool = True
+    stopped: bool = False
 
     def __post_init__(self) -> None:
         problems: list[Problem | str] = []
@@ -50,6 +52,8 @@ class Candidate:
             problems.append(Problem(f"candidate {self.genotype}", "has at least 0 parameters", str(self.parameters)))
         if self.completed and not 0 <= self.uf1 <= 1:  # also refuses NaN, which no order could place
             problems.append(Problem(f"candidate {self.genotype}", "has an inner UF1 in [0, 1]", str(self.uf1)))
+        if self.completed and self.stopped:
+            problems.append(Problem(f"candidate {self.genotype}", "cannot be both completed and stopped"))
         raise_all(DataError, problems)
 
 

@@ -17,7 +17,8 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from mernas.evaluation.jobs import CRASH, OUT_OF_MEMORY, Job, Outcome
-from mernas.search.executor import Block, Executor, in_blocks
+from mernas.search.executor import Block, Executor
+from mernas.search.queues import PlanQueue, Queue
 from mernas.space.errors import Problem, RunError
 
 if TYPE_CHECKING:  # the maps are tensors, and a driver need not load torch to hand them on
@@ -39,7 +40,8 @@ class Dispatcher:
         executor: Where jobs run.
         record: Called once for each job with its final outcome.
         say: Tells the user of failures.
-        more: Called when nothing is waiting; may add jobs.
+        more: Called when nothing that is surely needed is waiting; may add jobs.
+        queue: Which job is next; by default they are handed out in the order in which they were added.
     """
 
     def __init__(
@@ -48,12 +50,14 @@ class Dispatcher:
         record: Callable[[Job, Outcome], None],
         say: Callable[[str], None],
         more: Callable[[Dispatcher], None] = lambda _: None,
+        queue: Queue | None = None,
     ) -> None:
         self._executor = executor
         self._record = record
         self._say = say
         self._more = more
-        self._waiting: deque[Block] = deque()
+        self._waiting: Queue = queue if queue is not None else PlanQueue()
+        self._handed_out: set[str] = set()
         self._again: deque[Block] = deque()
         self._stores: dict[str, FeatureStore] = {}
         self._held: list[tuple[Job, Outcome]] = []
@@ -75,7 +79,7 @@ class Dispatcher:
         new = [job for job in jobs if job.key not in self._known]
         self._known.update(job.key for job in new)
         self._stores.update((job.key, store) for job in new)
-        self._waiting.extend(Block(block, store) for block in in_blocks(new, most))
+        self._waiting.add(new, store, most)
         return len(new)
 
     def run(self, stopping: Callable[[], bool]) -> None:
@@ -88,17 +92,34 @@ class Dispatcher:
         self._executor.run(self._next, self._arrived, stopping)
         self._settle()
 
+    @property
+    def under_way(self) -> frozenset[str]:
+        """The keys of the jobs that are handed out and have not come back."""
+        return frozenset(self._handed_out)
+
     def _next(self) -> Block | None:
+        block = self._choose()
+        if block is not None:
+            self._handed_out.update(job.key for job in block.jobs)
+        return block
+
+    def _choose(self) -> Block | None:
         if self._again:
             return self._again.popleft()
-        if not self._waiting:
-            if not self._stores:  # everything has come back, and who proposes must know how
+        block = self._waiting.next()
+        if block is None:
+            if not self._handed_out:  # everything has come back, and who proposes must know how
                 self._settle()
             self._more(self)
-        return self._waiting.popleft() if self._waiting else None
+            block = self._waiting.next()
+        # What may be in vain is for a worker that would be idle, and not to be piled up before one that is busy.
+        if block is None and len(self._handed_out) < self._executor.workers:
+            block = self._waiting.next_speculative()
+        return block
 
     def _arrived(self, job: Job, outcome: Outcome) -> None:
         store = self._stores[job.key]
+        self._handed_out.discard(job.key)
         name = outcome.failure_name
         if name in MACHINE and job.attempt < ATTEMPTS:
             self._say(f"{job.genotype.hash} is tried again: {outcome.failure}")
@@ -115,7 +136,7 @@ class Dispatcher:
         self._in_a_row.clear()
         self._any_success = True
         self._release()
-        self._done(job, outcome)
+        self._finish(job, outcome)
 
     def _settle(self) -> None:
         """Record what was held back, now that everything has come back; unless nothing of it was a success."""
@@ -126,11 +147,15 @@ class Dispatcher:
 
     def _release(self) -> None:
         while self._held:
-            self._done(*self._held.pop(0))
+            self._finish(*self._held.pop(0))
 
-    def _done(self, job: Job, outcome: Outcome) -> None:
+    def _finish(self, job: Job, outcome: Outcome) -> None:
+        """Record a job, and forget it and those of its pipeline that nobody needs now that it is known."""
         self._record(job, outcome)
         self._known.discard(job.key)
+        for key in self._waiting.withdraw(job.genotype.hash):
+            self._known.discard(key)  # another study may need it yet
+            del self._stores[key]
 
     def _give_up_at(self, number: int) -> None:
         """Stop the run if so many pipelines failed in a row."""

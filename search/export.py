@@ -301,7 +301,8 @@ def _command(run: FinishedRun, rule: Rule) -> str:
         words += ["--data", text]
     for name, value in options.items():
         words += [name, str(value)]
-    return shlex.join([*words, *(["--asynchronous"] if settings.asynchronous else [])])
+    flags = {"--asynchronous": settings.asynchronous, "--race": settings.racing}
+    return shlex.join([*words, *(flag for flag, given in flags.items() if given)])
 
 
 def _noted_data(folder: Path) -> list[str]:

@@ -19,6 +19,7 @@ from mernas.search.dispatch import Dispatcher
 from mernas.search.executor import Executor
 from mernas.search.ledger import ACCEPTED, Draw, Ledger
 from mernas.search.plan import Plan
+from mernas.search.queues import RaceQueue
 from mernas.search.record import Record
 from mernas.search.reporter import Reporter, Silent
 from mernas.search.sampling import first_batch, next_batch
@@ -85,8 +86,8 @@ class NestedSearch:
         self._keys: dict[str, JobKey] = {}
         self._finished: set[str] = set()
         self._opened = dict.fromkeys(self.plan.studies, 0)
-        # For every study, the jobs that its candidates still wait for.
-        self._open: dict[str, dict[str, set[str]]] = {study: {} for study in self.plan.studies}
+        # For every study, the jobs that its undecided candidates still wait for, in plan order.
+        self._open: dict[str, dict[str, list[str]]] = {study: {} for study in self.plan.studies}
 
     def run(self) -> tuple[Chosen, tuple[Row, ...]]:
         """Do everything that the ledger does not hold yet.
@@ -125,7 +126,7 @@ class NestedSearch:
                 proposals = self.next_proposals()
                 if not proposals:
                     break
-                tasks = self.unfinished(self.inner_tasks(proposals))
+                tasks = self.unfinished(self.inner_tasks(self._undecided(proposals)))
                 if tasks:
                     store = self.store([job.genotype for _, job in tasks])
                     if not started:
@@ -133,9 +134,11 @@ class NestedSearch:
                         started = True
                     added = dispatcher.add([job for _, job in tasks], store)
             if started:
-                self.reporter.resize(len(self._waiting_jobs()) + self._to_come())
+                # A job under way may have become needless; it comes back all the same.
+                self.reporter.resize(len(self._waiting_jobs() | dispatcher.under_way) + self._to_come())
 
-        Dispatcher(self.executor, self._record_job, self.reporter.say, more).run(self.stopping)
+        queue = RaceQueue(self._open) if self.plan.settings.racing else None
+        Dispatcher(self.executor, self._record_job, self.reporter.say, more, queue).run(self.stopping)
 
     def next_proposals(self) -> list[tuple[str, Genotype]]:
         """Return (study, genotype) of the batches of all studies that may propose now, and count them as proposed."""
@@ -146,12 +149,10 @@ class NestedSearch:
             self._opened[study] += 1
             own = self.propose(study, number)
             for genotype in own:
-                waiting = {
-                    key.hash
-                    for key, _ in (self.task(genotype, left_out) for _, left_out in self.plan.inner_left_out(study))
-                }
-                if waiting - self._finished:
-                    self._open[study][genotype.hash] = waiting - self._finished
+                keys = [self.record.job_key(genotype.hash, left).hash for _, left in self.plan.inner_left_out(study)]
+                waiting = [key for key in keys if key not in self._finished]
+                if waiting and not self._is_decided(study, genotype.hash):
+                    self._open[study][genotype.hash] = waiting
             proposals += [(study, genotype) for genotype in own]
         return proposals
 
@@ -166,6 +167,13 @@ class NestedSearch:
             self.ledger.add_batch(known, genotypes)
         accepted = (draw.genotype for draw in known if draw.state == ACCEPTED and draw.genotype is not None)
         return [self.ledger.genotype(key) for key in accepted]
+
+    def _is_decided(self, study: str, genotype: str) -> bool:
+        """Whether a candidate with unfinished jobs needs none of them: only in a race."""
+        return self.plan.settings.racing and self.record.is_decided(study, genotype)
+
+    def _undecided(self, proposals: Iterable[tuple[str, Genotype]]) -> list[tuple[str, Genotype]]:
+        return [(study, genotype) for study, genotype in proposals if genotype.hash in self._open[study]]
 
     def _may_propose(self, study: str) -> bool:
         number, batches = self._opened[study], self.plan.batches
@@ -275,11 +283,11 @@ class NestedSearch:
         read = [self.plan.book.subjects[row] for row in job.train_rows]
         self.ledger.add_job(self._keys.pop(job.key), outcome, job.predict_rows, read)
         self._finished.add(job.key)
-        for own in self._open.values():
-            waiting = own.get(job.genotype.hash)
-            if waiting is not None:
-                waiting.discard(job.key)
-                if not waiting:
+        for study, own in self._open.items():
+            waiting = own.get(job.genotype.hash, [])
+            if job.key in waiting:
+                waiting.remove(job.key)
+                if not waiting or self._is_decided(study, job.genotype.hash):
                     del own[job.genotype.hash]
         self.reporter.advance()
 

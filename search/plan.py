@@ -18,6 +18,7 @@ from mernas.components.datasets.clip import Dataset, content_hash
 from mernas.evaluation.jobs import ENGINE_VERSION, numeric_path
 from mernas.evaluation.partition import Partition
 from mernas.evaluation.picking import Rule, default_budgets, format_size
+from mernas.evaluation.racing import racing_settings
 from mernas.evaluation.rows import RowBook, number_rows
 from mernas.search.samplers import SAMPLERS, sampler_settings
 from mernas.space.errors import PlanError, Problem, raise_all
@@ -52,6 +53,7 @@ class Settings:
             result.
         time: Seconds that the whole run may take, restarts included; None for no limit.
         job_time: Seconds that one training may take before it is a failure.
+        racing: Whether a study stops candidates that are clearly worse after some of their folds.
     """
 
     trials: int = 64
@@ -65,6 +67,7 @@ class Settings:
     asynchronous: bool = False
     time: float | None = None
     job_time: float = JOB_TIME
+    racing: bool = False
 
     def problems(self) -> list[Problem | str]:
         """Return everything that is wrong with these settings."""
@@ -82,6 +85,10 @@ class Settings:
         for name, limit in (("--time", self.time), ("--job-time", self.job_time)):
             if limit is not None and not 0 < limit < math.inf:
                 problems.append(Problem(name, "must be above 0 s", f"{limit:g}"))
+        if self.racing and self.asynchronous:
+            # What the front was when a candidate was proposed would depend on which jobs had arrived by then.
+            rule = "cannot be given with --asynchronous, whose proposals depend on which jobs have finished"
+            problems.append(Problem("--race", rule, "both", "leave one of them out"))
         if self.seed < 0:
             problems.append(Problem("--seed", "must not be negative", str(self.seed)))
         if self.sampler not in SAMPLERS:
@@ -238,7 +245,7 @@ def make_plan(
             "sampler": sampler_settings(settings.sampler),
             "seed": settings.seed,
             "repetitions": settings.seeds,
-            "racing": False,
+            "racing": racing_settings() if settings.racing else False,
             "asynchronous": settings.asynchronous,
             "time": settings.time,
             "job_time": settings.job_time,

@@ -12,6 +12,7 @@ from mernas.evaluation.metrics import uf1
 from mernas.evaluation.picking import Candidate
 from mernas.search.ledger import ACCEPTED, Draw, JobRecord, Ledger
 from mernas.search.plan import Plan
+from mernas.search.racing import COMPLETED, FAILED, STOPPED, Race, Verdict
 
 
 @dataclass(frozen=True, eq=False)
@@ -47,6 +48,8 @@ class Record:
         self.plan = plan
         self.ledger = ledger
         self._candidates: dict[tuple[str, str], Candidate] = {}
+        self._left_out = {study: plan.inner_left_out(study) for study in plan.studies}
+        self._race = Race(self) if plan.settings.racing else None
 
     def job_key(self, genotype: str, left_out: tuple[str, ...], repetition: int = 0) -> JobKey:
         """Return the key of a job of this plan; an inner job is always repetition 0."""
@@ -60,40 +63,75 @@ class Record:
         """
         return self.ledger.job(self.job_key(genotype, left_out, repetition))
 
+    def fold(self, study: str, genotype: str, number: int) -> PooledPredictions | None:
+        """Return a candidate's predictions of one of a study's folds, or None if its job failed.
+
+        Args:
+            study: The study.
+            genotype: Hash of the candidate.
+            number: Which fold, in plan order from 0.
+
+        Raises:
+            LookupError: If the job has not been run yet.
+        """
+        scored, left_out = self._left_out[study][number]
+        job = self.job(genotype, left_out)
+        if job is None:
+            raise LookupError(f"genotype {genotype} has unfinished jobs in study {study}")
+        if job.probabilities is None:
+            return None
+        inside = np.isin(job.rows, self.plan.book.rows_of(self.plan.partition.groups[scored]))
+        return PooledPredictions(job.rows[inside], job.probabilities[inside])
+
     def pooled(self, study: str, genotype: str) -> PooledPredictions | None:
         """Return a candidate's pooled inner predictions in a study, or None if one of its jobs failed.
 
         Raises:
             LookupError: If one of its jobs has not been run yet.
         """
-        rows: list[NDArray[np.int64]] = []
-        probabilities: list[NDArray[np.float64]] = []
-        failed = False
-        for scored, left_out in self.plan.inner_left_out(study):
-            job = self.job(genotype, left_out)
-            if job is None:
-                raise LookupError(f"genotype {genotype} has unfinished jobs in study {study}")
-            if job.probabilities is None:
-                failed = True
-                continue
-            inside = np.isin(job.rows, self.plan.book.rows_of(self.plan.partition.groups[scored]))
-            rows.append(job.rows[inside])
-            probabilities.append(job.probabilities[inside])
-        if failed:
+        every = [self.fold(study, genotype, number) for number in range(len(self._left_out[study]))]
+        folds = [fold for fold in every if fold is not None]
+        if len(folds) < len(every):
             return None
-        every = np.concatenate(rows)
-        order = np.argsort(every)
-        return PooledPredictions(every[order], np.concatenate(probabilities)[order])
+        rows = np.concatenate([fold.rows for fold in folds])
+        order = np.argsort(rows)
+        return PooledPredictions(rows[order], np.concatenate([fold.probabilities for fold in folds])[order])
+
+    def verdict(self, study: str, genotype: str) -> Verdict:
+        """Return what became of a candidate in a study, and after how many of its folds.
+
+        Raises:
+            LookupError: If a job that decides it has not been run yet.
+        """
+        if self._race is not None and self._race.takes(study, genotype):
+            return self._race.verdict(study, genotype)
+        pooled = self.pooled(study, genotype)
+        return Verdict(FAILED if pooled is None else COMPLETED, len(self._left_out[study]))
+
+    def is_decided(self, study: str, genotype: str) -> bool:
+        """Return whether it can be said what became of a candidate in a study."""
+        try:
+            self.verdict(study, genotype)
+        except LookupError:
+            return False
+        return True
 
     def candidate(self, study: str, genotype: str, parameters: int) -> Candidate:
-        """Return a candidate with its inner UF1; one with a failed job is not completed."""
+        """Return a candidate with its inner UF1; one that failed or was stopped is not completed.
+
+        Raises:
+            LookupError: If a job that decides it has not been run yet.
+        """
         place = (study, genotype)
         if place not in self._candidates:
-            pooled = self.pooled(study, genotype)
+            verdict = self._race.verdict(study, genotype) if self._race and self._race.takes(study, genotype) else None
+            lost = verdict is not None and verdict.state != COMPLETED
+            pooled = None if lost else self.pooled(study, genotype)
             score = 0.0
             if pooled is not None:
                 score = uf1(self.plan.book.labels[pooled.rows], pooled.predictions, len(self.plan.dataset.classes))
-            self._candidates[place] = Candidate(genotype, parameters, score, completed=pooled is not None)
+            stopped = verdict is not None and verdict.state == STOPPED
+            self._candidates[place] = Candidate(genotype, parameters, score, pooled is not None, stopped)
         return self._candidates[place]
 
     def proposals(self, study: str) -> list[Draw]:

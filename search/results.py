@@ -188,15 +188,19 @@ def _scores(plan: Plan, record: Record, rows: Sequence[Row]) -> pd.DataFrame:
 
 
 def trials_table(plan: Plan, record: Record) -> pd.DataFrame:
-    """Return one row per proposal of every study, with its state; also of an unfinished run."""
+    """Return one row per proposal of every study, with its state; also of an unfinished run.
+
+    Where candidates race, `folds` is after how many of its folds, in plan order, a candidate was decided.
+    """
     lines = []
     for study in plan.studies:
         for draw in record.ledger.draws(study):
-            state, inner = draw.state, None
+            state, inner, folds = draw.state, None, None
             if draw.state == ACCEPTED and draw.genotype is not None:
                 try:
                     candidate = record.candidate(study, draw.genotype, draw.parameters or 0)
-                    state = "completed" if candidate.completed else "failed"
+                    verdict = record.verdict(study, draw.genotype)
+                    state, folds = verdict.state, verdict.folds
                     inner = candidate.uf1 if candidate.completed else None
                 except LookupError:
                     state = "waiting"
@@ -207,14 +211,16 @@ def trials_table(plan: Plan, record: Record) -> pd.DataFrame:
                     "batch": draw.batch,
                     "place": draw.place,
                     "state": state,
+                    "folds": folds,
                     "origin": draw.origin,
                     "params": draw.parameters,
                     "inner_uf1": inner,
                     "genotype": draw.genotype,
                 }
             )
-    columns = ["group", "number", "batch", "place", "state", "origin", "params", "inner_uf1", "genotype"]
-    return pd.DataFrame(lines, columns=columns).astype({"params": "Int64"})
+    raced = ["folds"] if plan.settings.racing else []  # without a race every candidate has all of them
+    columns = ["group", "number", "batch", "place", "state", *raced, "origin", "params", "inner_uf1", "genotype"]
+    return pd.DataFrame(lines, columns=columns).astype(dict.fromkeys(["params", *raced], "Int64"))
 
 
 def interim_front(plan: Plan, record: Record) -> pd.DataFrame:

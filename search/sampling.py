@@ -173,17 +173,19 @@ def _sampled(plan: Plan, rebuilt: optuna.Study, standings: Standings, measure: M
         def tell(state: str, trial: optuna.Trial = trial, genotype: Genotype = genotype) -> None:
             parameters = measure(genotype)
             values: list[float] | None = None
+            earlier = standings[genotype.hash] if state == DUPLICATE else None
+            stopped = earlier is not None and earlier.stopped
             if state == INFEASIBLE:
                 values = worst(parameters, limit)
             elif state == DUPLICATE:
-                values = _values(standings[genotype.hash])
-            if values is None:
+                values = _values(earlier)
+            if values is None and not stopped:
                 rebuilt.tell(trial, state=TrialState.FAIL)
                 return
             if state == DUPLICATE:
                 trial.set_user_attr(DUPLICATE_OF_EARLIER, True)
             trial.set_constraint("parameters", excess(parameters, limit))
-            rebuilt.tell(trial, values=values)
+            rebuilt.tell(trial, values=values, state=TrialState.PRUNED if stopped else None)
 
         yield genotype, tell
 
@@ -296,17 +298,22 @@ def _told(plan: Plan, record: Record, standings: Standings, draw: Draw) -> _Told
     limit = plan.settings.max_parameters
     values: list[float] | None = None
     attributes: dict[str, Any] = {}
+    stopped = False
     if draw.state == INFEASIBLE:
         values = worst(draw.parameters, limit)
     elif draw.state in (ACCEPTED, DUPLICATE):
-        values = _values(standings[draw.genotype])
+        candidate = standings[draw.genotype]
+        values = _values(candidate)
+        stopped = candidate is not None and candidate.stopped
         if draw.state == ACCEPTED:
             attributes = {GENERATION: generation(plan, draw.batch, draw.place)}
         else:
             attributes = {DUPLICATE_OF_EARLIER: True}
-    if values is None:
+    if values is None and not stopped:
         return _Told(TrialState.FAIL, params, distributions)
-    told = _Told(TrialState.COMPLETE, params, distributions, values, attributes)
+    # Without a value TPE counts it among the bad ones whatever its size; one of some folds would be no inner UF1.
+    state = TrialState.PRUNED if stopped else TrialState.COMPLETE
+    told = _Told(state, params, distributions, values, attributes)
     told.set_constraint("parameters", excess(draw.parameters, limit))
     return told
 

@@ -25,6 +25,7 @@ from mernas.search.verify_check import SHOWN, Check
 from mernas.search.verify_custody import (
     Asked,
     audit_asked,
+    baselines_asked,
     check_complete,
     check_custody,
     check_jobs,
@@ -37,6 +38,7 @@ from mernas.search.verify_draws import check_draws, check_genotypes
 from mernas.search.verify_figures import PROMISES, check_independently, compare_candidates, compare_tables
 from mernas.search.verify_ledger import ReadLedger, read_ledger
 from mernas.search.verify_plan import read_clips, read_plan, rebuild_plan
+from mernas.search.verify_racing import Decisions, check_race, decide_again
 from mernas.space.errors import MernasError
 
 RESULTS = tuple(name for name in PROMISES if name != "trials.csv")
@@ -164,7 +166,10 @@ def _check_results(folder: Path, plan: Plan, ledger: ReadLedger, answers: Check,
     if not labelled:
         check_strangers(ledger, every, answers)
         return _left_out("no file tells the labels")
-    if not check_complete(ledger, asked, answers):
+    # Where candidates race, jobs may be asked for and then not be needed.
+    decisions = decide_again(plan, ledger) if plan.settings.racing else None
+    needed = asked if decisions is None else decisions.needed | baselines_asked(plan)
+    if not check_complete(ledger, needed, answers):
         check_strangers(ledger, every, answers)
         return _left_out("inner jobs are missing")
     missing = {key for grid in plan.description["baselines"].values() for key in grid} - set(ledger.genotypes)
@@ -174,14 +179,22 @@ def _check_results(folder: Path, plan: Plan, ledger: ReadLedger, answers: Check,
     # Record reads a ledger through three methods, which ReadLedger has; Ledger itself would open the file to write.
     record = Record(plan, cast(Ledger, ledger))
     try:
-        return _compare(folder, plan, ledger, record, asked, answers)
+        return _compare(folder, plan, ledger, record, asked, answers, decisions)
     except (MernasError, LookupError, ValueError) as error:
         checks = _left_out("the results cannot be made again")
         checks[0].fail("ledger.sqlite", f"{type(error).__name__}: {error}", "a ledger from which results can be made")
         return checks
 
 
-def _compare(folder: Path, plan: Plan, ledger: ReadLedger, record: Record, asked: Asked, answers: Check) -> list[Check]:
+def _compare(
+    folder: Path,
+    plan: Plan,
+    ledger: ReadLedger,
+    record: Record,
+    asked: Asked,
+    answers: Check,
+    decisions: Decisions | None,
+) -> list[Check]:
     chosen, baselines = choose(plan, record), choose_baselines(plan, record)
     outer = outer_asked(plan, outer_jobs(plan, _tested(chosen, baselines)))
     check_strangers(ledger, asked | outer | audit_asked(plan, ledger, asked | outer), answers)
@@ -191,7 +204,11 @@ def _compare(folder: Path, plan: Plan, ledger: ReadLedger, record: Record, asked
     candidates, independent = _candidates(), _independent()
     compare_candidates(folder, tables, ledger, candidates)
     check_independently(folder, plan, record, independent)
-    return [*compare_tables(folder, tables), candidates, independent]
+    checks = [*compare_tables(folder, tables), candidates, independent]
+    if decisions is not None:
+        checks.append(Check("racing", "every candidate was stopped where it had to be, and none that was is chosen"))
+        check_race(folder, decisions, checks[-1])
+    return checks
 
 
 def _later(plan: Plan, ledger: ReadLedger) -> Asked:

@@ -103,6 +103,17 @@ def inner_asked(plan: Plan, ledger: ReadLedger) -> Asked:
     return asked
 
 
+def baselines_asked(plan: Plan) -> Asked:
+    """Return the inner jobs of all baselines, which do not race."""
+    asked: Asked = {}
+    for study in plan.studies:
+        for genotype in (key for grid in plan.description["baselines"].values() for key in grid):
+            for scored, left_out in plan.inner_left_out(study):
+                key = JobKey(genotype, left_out, 0, plan.numeric_path)
+                asked.setdefault(key.hash, (key, f"study {study}, {genotype} on group {scored}"))
+    return asked
+
+
 def possible_outer(plan: Plan, ledger: ReadLedger) -> Asked:
     """Return the outer jobs that could be asked for by whatever is chosen: of proposals of the subject's own study."""
     asked: Asked = {}

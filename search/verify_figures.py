@@ -12,6 +12,7 @@ import pandas as pd
 from sklearn.metrics import accuracy_score, f1_score, precision_recall_fscore_support
 
 from mernas.search.plan import Plan
+from mernas.search.racing import COMPLETED
 from mernas.search.record import Record
 from mernas.search.results import Tables
 from mernas.search.verify_check import Check, Finding
@@ -110,24 +111,24 @@ def check_independently(folder: Path, plan: Plan, record: Record, check: Check) 
     labels = list(plan.dataset.classes)
     scored = _scored(folder, labels)
     for name in ("front.csv", "rules.csv", "baselines.csv"):
-        for number, line in enumerate(_frame(folder / name).to_dict(orient="records"), start=2):
+        for number, line in enumerate(read_text_table(folder / name).to_dict(orient="records"), start=2):
             key = (line.get("budget", ""), line.get("rule", ""), line.get("baseline", ""), "all")
             for figure, column in (("uf1", "nested_uf1"), ("uar", "nested_uar")):
                 _near(f"{name} line {number}, {column}", line.get(column), scored.get(key, {}).get(figure), check)
-    for number, line in enumerate(_frame(folder / "scores.csv").to_dict(orient="records"), start=2):
+    for number, line in enumerate(read_text_table(folder / "scores.csv").to_dict(orient="records"), start=2):
         key = (line.get("budget", ""), line.get("rule", ""), line.get("baseline", ""), line.get("part", ""))
         for figure, value in scored.get(key, {}).items():
             if figure in line and line[figure] != "":
                 _near(f"scores.csv line {number}, {figure}", line[figure], value, check)
     proposed = {(study, draw.genotype) for study in plan.studies for draw in record.proposals(study)}
-    for number, line in enumerate(_frame(folder / "choices.csv").to_dict(orient="records"), start=2):
+    for number, line in enumerate(read_text_table(folder / "choices.csv").to_dict(orient="records"), start=2):
         study, genotype = line.get("group", ""), line.get("genotype", "")
         inner = _inner(plan, record, study, genotype) if (study, genotype) in proposed else None
         _near(f"choices.csv line {number}, inner_uf1", line.get("inner_uf1"), inner, check)
 
 
 def _inner(plan: Plan, record: Record, study: str, genotype: str) -> float | None:
-    pooled = record.pooled(study, genotype)
+    pooled = record.pooled(study, genotype) if record.verdict(study, genotype).state == COMPLETED else None
     if pooled is None:
         return None
     numbers = range(len(plan.dataset.classes))
@@ -139,7 +140,7 @@ def _scored(folder: Path, labels: list[str]) -> dict[tuple[str, ...], dict[str, 
     """The scores by budget, rule, baseline and part: means over repetitions, each from its own pooled predictions."""
     repetitions: dict[tuple[str, ...], list[dict[str, float]]] = {}
     for name in ("predictions.csv", "baseline_predictions.csv"):
-        table = _frame(folder / name)
+        table = read_text_table(folder / name)
         wanted = {"rule", "seed", "dataset", "label", "prediction"}
         if not wanted <= set(table.columns):
             continue
@@ -179,8 +180,16 @@ def _near(where: str, found: object, value: float | None, check: Check) -> None:
     check.expect(close, where, str(found), f"{value!r} of scikit-learn")
 
 
-def _frame(path: Path) -> pd.DataFrame:
-    """A CSV file as text; empty where it cannot be read, which the comparison of the files tells."""
+def read_text_table(path: Path) -> pd.DataFrame:
+    """Return a CSV file as text; empty where it cannot be read, which the comparison of the files tells.
+
+    Args:
+        path: The file.
+
+    Example:
+        >>> len(read_text_table(Path("no-such-file.csv")))
+        0
+    """
     try:
         return pd.read_csv(path, dtype=str, keep_default_na=False)
     except (OSError, ValueError):  # pandas' errors of parsing and decoding are ValueErrors

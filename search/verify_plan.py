@@ -18,6 +18,7 @@ from mernas.components.datasets.clip import Clip, Dataset
 from mernas.evaluation.bootstrap import DEVIATION_RESAMPLES, RESAMPLES
 from mernas.evaluation.partition import Partition, partition_from_plain
 from mernas.evaluation.picking import parse_rule
+from mernas.evaluation.racing import racing_settings
 from mernas.evaluation.rows import number_rows
 from mernas.search.plan import PLAN_FORMAT, Plan, Settings, plain_hash
 from mernas.search.verify_check import Check
@@ -201,7 +202,9 @@ def _rebuilt(stated: Stated, clips: list[ClipRow], ledger: ReadLedger, check: Ch
         asynchronous=search["asynchronous"],
         time=search["time"],
         job_time=search["job_time"],
+        racing=bool(search.get("racing", False)),  # plans before racing do not always say
     )
+    check.equal("plan.yaml, racing", search.get("racing", False), racing_settings() if settings.racing else False)
     for problem in settings.problems():
         check.fail("plan.yaml, search", str(problem), "settings that a search takes")
     if clips:

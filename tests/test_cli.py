@@ -113,6 +113,15 @@ def test_a_dry_run_forecasts_and_leaves_no_run_directory(images: Path, space: Pa
     assert not (tmp_path / "run").exists()
 
 
+@pytest.mark.parametrize(("flag", "said"), [("--race", "racing on"), ("--no-race", "racing off")])
+def test_whether_candidates_race_is_asked_and_said(
+    flag: str, said: str, images: Path, space: Path, tmp_path: Path
+) -> None:
+    result = search(images, space, tmp_path / "run", "--dry-run", flag)
+    assert result.exit_code == 0, result.output
+    assert said in result.stderr
+
+
 def test_a_textbook_search_asks_before_it_starts(images: Path, space: Path, tmp_path: Path) -> None:
     small = ("--trials", 1, "--batch", 1, "--budgets", "5k", "--max-params", "5k", "--out", tmp_path / "run")
     small += ("--workers", 1)

@@ -24,9 +24,9 @@ from tabular.surrogate import Answer, Surrogate
 from tabular.table import FOLDS
 
 from mernas.components.datasets.clip import Dataset
-from mernas.evaluation.custody import number_rows
 from mernas.evaluation.partition import Partition
 from mernas.evaluation.picking import Candidate, default_budgets
+from mernas.evaluation.rows import number_rows
 from mernas.search.ledger import ACCEPTED, Ledger
 from mernas.search.plan import FINAL, Plan, Settings
 from mernas.search.record import Record

@@ -15,8 +15,8 @@ import torch
 from numpy.typing import NDArray
 
 from mernas.evaluation.custody import FeatureStore
-from mernas.evaluation.fitting import CRASH, run_job
-from mernas.evaluation.jobs import Job, Outcome
+from mernas.evaluation.fitting import run_job
+from mernas.evaluation.jobs import CRASH, Job, Outcome
 
 Task = tuple[int, Sequence[Job]]
 """A genotype's number, and its folds in order."""

@@ -14,6 +14,7 @@ from mernas.search.audit import Audit, make_audit
 from mernas.search.calibrating import Calibration, calibrate
 from mernas.search.finished import FinishedRun
 from mernas.search.notation import rule_title
+from mernas.search.racing import STOPPED
 from mernas.search.report.chosen import choice_lines, chosen_pipelines
 from mernas.search.report.comparison import compare
 from mernas.search.report.costs import add_up
@@ -29,7 +30,7 @@ from mernas.search.report.estimates import (
 from mernas.search.report.front_chart import draw_front_chart
 from mernas.search.report.rendering import embed, render
 from mernas.search.report.scores import by_subject, detail
-from mernas.search.report.searched import summarise
+from mernas.search.report.searched import TRAINED, summarise
 from mernas.search.report.small_charts import draw_optimism, draw_reliability
 from mernas.search.report.words import describe
 from mernas.space.errors import PlanError, Problem
@@ -268,7 +269,16 @@ def _facts(run: FinishedRun) -> list[tuple[str, str]]:
     ]
     if settings.asynchronous:
         facts.append(("Asynchronous", "yes: the same seed need not give the same result"))
+    if settings.racing:
+        facts.append(("Racing", _racing(run)))
     return facts
+
+
+def _racing(run: FinishedRun) -> str:
+    trials = run.tables.trials
+    states = trials["state"][trials["state"].isin(TRAINED)]
+    stopped = int((states == STOPPED).sum())
+    return f"yes: studies stopped {stopped:,} of their {len(states):,} candidates after some of the folds"
 
 
 def _environment(run: FinishedRun) -> str:

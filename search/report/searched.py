@@ -16,7 +16,8 @@ import pandas as pd
 
 from mernas.search.finished import FinishedRun
 from mernas.search.ledger import DUPLICATE, EXHAUSTED, INFEASIBLE, PASSED_OVER, REPEATED
-from mernas.search.plan import FINAL
+from mernas.search.plan import FINAL, Settings
+from mernas.search.racing import COMPLETED, FAILED, STOPPED
 from mernas.space.genotype import Genotype
 from mernas.space.parameters import Choices
 from mernas.space.registry import REGISTRY
@@ -24,7 +25,7 @@ from mernas.space.taxonomy import AXES
 
 STRUCTURE = "Number of streams"
 NONE = "none"
-TRAINED = ("completed", "failed", "waiting")
+TRAINED = (COMPLETED, FAILED, STOPPED, "waiting")
 """States of the proposals that were accepted, in trials.csv."""
 
 
@@ -108,7 +109,7 @@ def summarise(run: FinishedRun) -> Searched:
         axes=tuple(one for key, one in open_ones if "." not in key),
         settings=tuple(one for key, one in open_ones if "." in key),
         fixed=tuple(f"{one.title}: {one.answers[0].name}" for _, one in made if len(one.answers) == 1),
-        draws=_draws(trials, run.plan.settings.max_parameters),
+        draws=_draws(trials, run.plan.settings),
     )
 
 
@@ -177,13 +178,15 @@ def _answer(name: str, proposed: int, total: int, inside: list[float], outside: 
     )
 
 
-def _draws(trials: pd.DataFrame, limit: int) -> tuple[tuple[str, int], ...]:
+def _draws(trials: pd.DataFrame, settings: Settings) -> tuple[tuple[str, int], ...]:
+    limit = settings.max_parameters
     infeasible = trials[trials["state"] == INFEASIBLE]
     too_large = int((infeasible["params"].fillna(0) > limit).sum())
     states = Counter(trials["state"])
     said: list[tuple[str, int]] = [
         ("accepted and trained", sum(states[state] for state in ("completed", "waiting"))),
         ("accepted, and failed in training", states["failed"]),
+        *([("accepted, and stopped after some of its folds", states[STOPPED])] if settings.racing else []),
         (f"over the limit of {limit:,} parameters: refused before any training", too_large),
         ("could not be built: refused before any training", len(infeasible) - too_large),
         ("the same as a finished candidate of its study: told its score again", states[DUPLICATE]),

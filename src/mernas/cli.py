@@ -96,6 +96,13 @@ def cli() -> None:
 @click.option(
     "--job-time", default="1h", show_default=True, metavar="1h", help="A training that takes longer has failed."
 )
+@click.option(
+    "--race/--no-race",
+    "racing",
+    default=False,
+    show_default=True,
+    help="Stop a candidate after any of its folds where another one is clearly better.",
+)
 @click.option("--asynchronous", is_flag=True, help="Studies never wait; one seed no longer gives one result.")
 @click.option("--seed", type=int, default=0, show_default=True, metavar="S", help="One seed, one result.")
 @click.option(

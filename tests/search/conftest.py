@@ -25,3 +25,24 @@ def finished(toy: Callable[..., Dataset], toy_space: Path, tmp_path_factory: pyt
     folder = tmp_path_factory.mktemp("finished") / "run"
     cache = tmp_path_factory.mktemp("finished-cache")
     return run_search(toy(), space=toy_space, out=folder, cache=cache, **SMALL)
+
+
+RACED: dict[str, Any] = {**SMALL, "trials": 8, "racing": True}
+
+
+@pytest.fixture(scope="session")
+def raced_settings() -> dict[str, Any]:
+    return dict(RACED)
+
+
+@pytest.fixture(scope="session")
+def many(toy: Callable[..., Dataset]) -> Dataset:
+    """Thirty subjects in three groups, so that one fold is enough to stop a candidate."""
+    return toy(subjects=30, clips=3)
+
+
+@pytest.fixture(scope="session")
+def raced(many: Dataset, toy_space: Path, tmp_path_factory: pytest.TempPathFactory) -> SearchResult:
+    """A finished search whose candidates raced."""
+    folder = tmp_path_factory.mktemp("raced") / "run"
+    return run_search(many, space=toy_space, out=folder, cache=tmp_path_factory.mktemp("raced-cache"), **RACED)

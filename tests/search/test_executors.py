@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
 
 from mernas.components.datasets.clip import Dataset
@@ -23,7 +24,10 @@ from mernas.evaluation.rows import number_rows
 from mernas.search.dispatch import MOST_FAILURES, Dispatcher
 from mernas.search.executor import Block, Executor, Interrupted, SerialExecutor, feed_of, in_blocks
 from mernas.search.features import FeatureShelf
+from mernas.search.ledger import Ledger
+from mernas.search.nested import NestedSearch
 from mernas.search.reporter import Silent
+from mernas.search.results import trials_table
 from mernas.search.run import SearchResult, run_search
 from mernas.space.errors import RunError
 from mernas.space.genotype import Genotype, parse_genotype
@@ -286,6 +290,17 @@ def test_the_same_seed_gives_the_same_tables_on_any_number_of_workers(
     executor = ray_executors.fresh(workers=workers, memory=None)
     run_search(toy(), space=toy_space, out=tmp_path / "run", executor=executor, **small)
     assert tables(tmp_path / "run") == tables(finished.folder)
+
+
+def test_a_race_on_two_workers_stops_the_same_candidates_at_the_same_folds(
+    raced: SearchResult, tmp_path: Path, ray_executors: RayExecutors
+) -> None:
+    ledger = Ledger(tmp_path / "ledger.sqlite", raced.plan.hash)
+    search = NestedSearch(raced.plan, ledger, ray_executors.fresh(workers=2, memory=None), tmp_path / "cache")
+    search.search()
+    pd.testing.assert_frame_equal(trials_table(raced.plan, search.record), raced.tables.trials)
+    assert (raced.tables.trials["state"] == "stopped").any()
+    ledger.close()
 
 
 def dispatch(executor: Executor, jobs: Jobs, made: list[Job]) -> tuple[dict[str, Outcome], list[str]]:

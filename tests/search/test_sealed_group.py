@@ -35,18 +35,20 @@ def tampered(data: Dataset, sealed: set[str], seed: int, toy_clip: Callable[[str
 
 
 def everything_of(study: str, plan: Plan, folder: Path) -> dict[str, Any]:
-    """All that a study proposed, trained and chose, to the last bit."""
+    """All that a study proposed, trained, stopped and chose, to the last bit."""
     ledger = Ledger(folder / "ledger.sqlite", plan.hash)
     record = Record(plan, ledger)
-    trained = []
+    trained, decided = [], []
     for draw in record.proposals(study):
-        for scored, left_out in plan.inner_left_out(study):
+        verdict = record.verdict(study, draw.genotype or "")
+        decided.append((draw.genotype, verdict))
+        for scored, left_out in plan.inner_left_out(study)[: verdict.folds]:  # others may be there for other studies
             job = record.job(draw.genotype or "", left_out)
             assert job is not None
             rows = np.isin(job.rows, plan.book.rows_of(plan.partition.groups[scored]))
             probabilities = None if job.probabilities is None else job.probabilities[rows].tobytes()
             trained.append((draw.genotype, job.key.hash, job.rows[rows].tobytes(), probabilities, job.failure))
-    result = {"draws": ledger.draws(study), "trained": trained, "scores": record.candidates(study)}
+    result = {"draws": ledger.draws(study), "trained": trained, "decided": decided, "scores": record.candidates(study)}
     result["baselines"] = [record.candidate(study, g.hash, 0) for grid in plan.families.values() for g in grid]
     ledger.close()
     return result
@@ -62,20 +64,46 @@ def test_labels_and_frames_of_the_left_out_group_change_nothing_in_its_study(
     finished: SearchResult,
     tmp_path: Path,
 ) -> None:
-    partition = finished.folder / "plan.yaml"
-    sealed = set(finished.plan.partition.groups[group])
-    changed = tampered(toy(), sealed, group, toy_clip)
-    again = run_search(changed, space=toy_space, out=tmp_path / "run", partition=partition, **{**small, "groups": None})
-    assert again.plan.partition == finished.plan.partition
+    check_sealed(group, toy(), finished, small, toy_clip, toy_space, tmp_path)
+
+
+@pytest.mark.parametrize("group", [0, 1])
+def test_nor_do_they_change_which_candidates_its_study_stops_and_when(
+    group: int,
+    toy_clip: Callable[[str, np.ndarray], Clip],
+    many: Dataset,
+    toy_space: Path,
+    raced_settings: dict[str, Any],
+    raced: SearchResult,
+    tmp_path: Path,
+) -> None:
+    trials = raced.tables.trials
+    assert (trials[trials["group"] == str(group)]["state"] == "stopped").sum() > 1
+    check_sealed(group, many, raced, raced_settings, toy_clip, toy_space, tmp_path)
+
+
+def check_sealed(
+    group: int,
+    data: Dataset,
+    before: SearchResult,
+    settings: dict[str, Any],
+    toy_clip: Callable[[str, np.ndarray], Clip],
+    toy_space: Path,
+    folder: Path,
+) -> None:
+    """Replace the labels and frames of a group, search again, and see that its study notices nothing."""
+    partition = before.folder / "plan.yaml"
+    sealed = set(before.plan.partition.groups[group])
+    changed = tampered(data, sealed, group, toy_clip)
+    again = run_search(
+        changed, space=toy_space, out=folder / "run", partition=partition, **{**settings, "groups": None}
+    )
+    assert again.plan.partition == before.plan.partition
     study = str(group)
-    before = everything_of(study, finished.plan, finished.folder)
-    after = everything_of(study, again.plan, again.folder)
-    assert before == after
-    mine = [
-        run.tables.choices[run.tables.choices["group"] == study].reset_index(drop=True) for run in (finished, again)
-    ]
+    assert everything_of(study, before.plan, before.folder) == everything_of(study, again.plan, again.folder)
+    mine = [run.tables.choices[run.tables.choices["group"] == study].reset_index(drop=True) for run in (before, again)]
     assert mine[0].equals(mine[1])
     # The change itself is no small one: the other studies, which do see that group, notice.
     other = str((group + 1) % 3)
-    assert everything_of(other, finished.plan, finished.folder) != everything_of(other, again.plan, again.folder)
-    assert again.plan.hash != finished.plan.hash
+    assert everything_of(other, before.plan, before.folder) != everything_of(other, again.plan, again.folder)
+    assert again.plan.hash != before.plan.hash
