@@ -34,7 +34,8 @@ from numpy.typing import NDArray
 
 from mernas.components.topologies.network import build_network, fit_normalisation
 from mernas.components.training.objective import build_objective
-from mernas.evaluation.fitting import fit_and_predict, predict, training_view
+from mernas.evaluation.custody import TrainingView
+from mernas.evaluation.fitting import fit_and_predict, predict
 from mernas.evaluation.jobs import Job, make_job
 from mernas.evaluation.metrics import uf1
 from mernas.evaluation.picking import Candidate, best
@@ -159,7 +160,10 @@ def loop_over_folds(plan: Plan, search: NestedSearch, study: str, genotype: Geno
 def plainly(job: Job, search: NestedSearch) -> NDArray[np.float64]:
     """One training with torch's own layers and threads."""
     store = search.store([job.genotype])
-    view = training_view(job, store)
+    recipes = [recipe_of(stream).hash for stream in job.genotype.streams]
+    channels = [instantiate(stream["input"]).channels for stream in job.genotype.streams]
+    maps = [store.select(recipe, job.train_rows) for recipe in recipes]
+    view = TrainingView(maps, torch.from_numpy(job.train_labels), job.classes, channels)
     torch.manual_seed(job.seed)
     network = build_network(job.genotype, job.classes)
     fit_normalisation(network, job.genotype, view)
@@ -167,7 +171,7 @@ def plainly(job: Job, search: NestedSearch) -> NDArray[np.float64]:
     augmentation = [instantiate(leaf) for leaf in job.genotype["augmentation"]]
     generator = torch.Generator().manual_seed(job.seed)
     strategy.fit(network, view, lambda rows: build_objective(job.genotype, rows, network), augmentation, generator)
-    held_out = [store.select(recipe_of(stream).hash, job.predict_rows) for stream in job.genotype.streams]
+    held_out = [store.select(recipe, job.predict_rows) for recipe in recipes]
     return predict(network, held_out)
 
 
@@ -222,8 +226,8 @@ def main() -> int:
         nested = [tested(plan, aside, ours, ours_genotypes), tested(plan, aside, theirs, their_genotypes)]
         print(
             f"seed {seed}: candidates per study {numbers[0]:.1f} and {numbers[1]:.1f}; hypervolume "
-            f"{ours_curve[-1]:.3f} and {their_curve[-1]:.3f}; the peer's final value after {shares[-1]:.2f} of its time; "
-            f"nested UF1 {nested[0]:.3f} and {nested[1]:.3f} (mernas and peer)",
+            f"{ours_curve[-1]:.3f} and {their_curve[-1]:.3f}; the peer's final value after {shares[-1]:.2f} of its "
+            f"time; nested UF1 {nested[0]:.3f} and {nested[1]:.3f} (mernas and peer)",
             flush=True,
         )
     median = statistics.median(shares)
