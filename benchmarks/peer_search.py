@@ -3,10 +3,10 @@
     python benchmarks/peer_search.py [--data flow-images=PATH] [--space FILE] [--minutes 10] [--seeds 3] [--plot FILE]
 
 The peer is the obvious script: for every left-out group an Optuna study (TPE, two objectives) whose objective loops
-over the inner folds and trains a plain PyTorch network, with torch's own threads. The studies take turns, so that after
-any time all are equally far. Nothing is shared between them, no fold is shared, nothing is batched. The other side is
-the search of mernas with a worker for each core. Both have the same space, limit, groups, inner folds, features in
-memory and time; starting Ray counts.
+over the inner folds and trains a plain PyTorch network on one thread. The script runs once for each core, each time
+with a part of the studies, which take turns. Nothing is shared between them, no fold is shared, nothing is batched. The
+other side is the search of mernas with a worker for each core. Both have the same space, limit, groups, inner folds,
+features in memory and time; starting Ray counts, starting the scripts does not.
 
 At the end each side's best candidate of every study is trained on everyone but the left-out group, by the same engine
 with the same seed, and tested on that group. Printed are: candidates per study, inner hypervolume (of UF1 against the
@@ -23,8 +23,10 @@ import sys
 import tempfile
 import time
 from collections.abc import Sequence
+from concurrent.futures import ProcessPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass, replace
+from multiprocessing import get_context
 from pathlib import Path
 
 import numpy as np
@@ -56,6 +58,19 @@ class Found:
 
     seconds: float
     candidate: Candidate
+
+
+@dataclass(frozen=True)
+class Asked:
+    """What is searched: data, space and limit, as the command line names them."""
+
+    data: str
+    space: str
+    limit: str
+
+    def plan(self, seed: int) -> Plan:
+        """The plan of one seed."""
+        return plan_search(load_data(self.data), self.space, max_params=self.limit, trials=10_000, seed=seed)
 
 
 Side = dict[str, list[Found]]
@@ -110,11 +125,31 @@ def searched(plan: Plan, seconds: float, workers: int) -> tuple[Side, dict[str, 
     return side, genotypes
 
 
-def written_otherwise(plan: Plan, search: NestedSearch, seconds: float) -> tuple[Side, dict[str, Genotype]]:
-    """What the obvious script finds in some time."""
+def written_otherwise(asked: Asked, seed: int, seconds: float, workers: int) -> tuple[Side, dict[str, Genotype]]:
+    """What the obvious script finds in some time, run once for each worker."""
+    names = studies(asked.plan(seed))
+    with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool:
+        list(pool.map(_ready, range(workers)))
+        parts = [pool.submit(_script, asked, seed, seconds, names[number::workers]) for number in range(workers)]
+        found = [part.result() for part in parts]
+    genotypes = {key: genotype for _, part in found for key, genotype in part.items()}
+    side = {study: one for part, _ in found for study, one in part.items()}
+    return {study: side[study] for study in names}, genotypes
+
+
+def _ready(_: int) -> None:
+    """Imports everything in a process of the pool, which is no part of the script's time."""
+    torch.set_num_threads(1)
+    time.sleep(1)  # so that every process gets one of these
+
+
+def _script(asked: Asked, seed: int, seconds: float, names: list[str]) -> tuple[Side, dict[str, Genotype]]:
+    torch.set_num_threads(1)
     optuna.logging.set_verbosity(optuna.logging.WARNING)
+    plan = asked.plan(seed)
+    search = aside(plan)
     limit = plan.settings.max_parameters
-    side: Side = {study: [] for study in studies(plan)}
+    side: Side = {study: [] for study in names}
     genotypes: dict[str, Genotype] = {}
     made = {
         study: optuna.create_study(
@@ -175,12 +210,17 @@ def plainly(job: Job, search: NestedSearch) -> NDArray[np.float64]:
     return predict(network, held_out)
 
 
+def aside(plan: Plan) -> NestedSearch:
+    """A search that is never run; it makes jobs, counts parameters and holds maps."""
+    return NestedSearch(plan, Ledger(Path(tempfile.mkdtemp()) / "ledger.sqlite", plan.hash), SerialExecutor())
+
+
 def studies(plan: Plan) -> list[str]:
     """The studies that leave a group out; the final one has nothing to be tested on."""
     return [study for study in plan.studies if study.isdigit()]
 
 
-def tested(plan: Plan, search: NestedSearch, side: Side, genotypes: dict[str, Genotype]) -> float:
+def tested(plan: Plan, tester: NestedSearch, side: Side, genotypes: dict[str, Genotype]) -> float:
     """Nested UF1 of the best candidate of every study, trained on all but the study's group and tested on that."""
     rows: list[NDArray[np.int64]] = []
     predicted: list[NDArray[np.int64]] = []
@@ -190,7 +230,7 @@ def tested(plan: Plan, search: NestedSearch, side: Side, genotypes: dict[str, Ge
             return math.nan
         group = plan.partition.groups[int(study)]
         _, job = make_job(genotypes[chosen.genotype], group, plan.book, len(plan.dataset.classes), plan.settings.seed)
-        probabilities, _ = fit_and_predict(job, search.store([job.genotype]))
+        probabilities, _ = fit_and_predict(job, tester.store([job.genotype]))
         rows.append(job.predict_rows)
         predicted.append(probabilities.argmax(axis=1))
     return uf1(plan.book.labels[np.concatenate(rows)], np.concatenate(predicted), len(plan.dataset.classes))
@@ -207,23 +247,22 @@ def main() -> int:
     parser.add_argument("--workers", type=int, default=2)
     parser.add_argument("--plot", type=Path)
     given = parser.parse_args()
-    data, seconds = load_data(given.data), 60 * given.minutes
+    asked, seconds = Asked(given.data, given.space, given.max_params), 60 * given.minutes
     times = np.linspace(0, seconds, 121)
     curves: dict[str, list[NDArray[np.float64]]] = {"mernas": [], "peer": []}
     shares = []
     for seed in range(given.seeds):
-        plan = plan_search(data, given.space, max_params=given.max_params, trials=10_000, seed=seed)
-        limit = plan.settings.max_parameters
-        aside = NestedSearch(plan, Ledger(Path(tempfile.mkdtemp()) / "ledger.sqlite", plan.hash), SerialExecutor())
+        plan = asked.plan(seed)
+        limit, tester = plan.settings.max_parameters, aside(plan)
         ours, ours_genotypes = searched(plan, seconds, given.workers)
-        theirs, their_genotypes = written_otherwise(plan, aside, seconds)
+        theirs, their_genotypes = written_otherwise(asked, seed, seconds, given.workers)
         ours_curve, their_curve = over_time(ours, times, limit), over_time(theirs, times, limit)
         curves["mernas"].append(ours_curve)
         curves["peer"].append(their_curve)
         reached = times[ours_curve >= their_curve[-1]]
         shares.append(float(reached[0]) / seconds if len(reached) else math.inf)
         numbers = [statistics.mean(len(found) for found in side.values()) for side in (ours, theirs)]
-        nested = [tested(plan, aside, ours, ours_genotypes), tested(plan, aside, theirs, their_genotypes)]
+        nested = [tested(plan, tester, ours, ours_genotypes), tested(plan, tester, theirs, their_genotypes)]
         print(
             f"seed {seed}: candidates per study {numbers[0]:.1f} and {numbers[1]:.1f}; hypervolume "
             f"{ours_curve[-1]:.3f} and {their_curve[-1]:.3f}; the peer's final value after {shares[-1]:.2f} of its "
