@@ -6,7 +6,7 @@ Every sampler of mernas and successive halving search the same landscapes (table
 tabular/surrogate.py) over the same seeds, by the very code that proposes in a search (tabular/replay.py). They are
 compared by hypervolume: UF1 times log10 of the parameters, up to a UF1 of 0 and the parameter limit. "seen" takes the
 scores that the search saw; "expected" asks what the front that it saw is worth without its luck. The verdict on the
-default goes by "seen". A name with `+covering` starts from a first batch that covers the inputs (tabular/covering.py).
+default goes by "seen". A name with `+chance` starts from a first batch that draws inputs instead of dealing them.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ import pandas as pd
 from numpy.typing import NDArray
 from tabular.comparison import Comparison, compare, expected, seen
 from tabular.measuring import Measure
-from tabular.replay import COVERING, REPLAYED, Landscape, Tried, replay
+from tabular.replay import CHANCE, REPLAYED, Landscape, Tried, replay
 from tabular.surrogate import DEFAULT_MODEL, MODELS, Surrogate, fit_surrogate
 from tabular.table import FOLDS, read_table
 
@@ -114,11 +114,11 @@ def pairs_of(names: Sequence[str]) -> list[tuple[str, str]]:
     """Return who is compared with whom: all with random, and what starts otherwise with what starts as it does today.
 
     Example:
-        >>> pairs_of(["random", "tpe", "tpe+covering"])
-        [('tpe', 'random'), ('tpe+covering', 'random'), ('tpe+covering', 'tpe')]
+        >>> pairs_of(["random", "tpe", "tpe+chance"])
+        [('tpe', 'random'), ('tpe+chance', 'random'), ('tpe+chance', 'tpe')]
     """
     pairs = [(name, RANDOM) for name in names if name != RANDOM and RANDOM in names]
-    bases = [(name, name.removesuffix(COVERING)) for name in names if name.endswith(COVERING)]
+    bases = [(name, name.removesuffix(CHANCE)) for name in names if name.endswith(CHANCE)]
     return list(dict.fromkeys([*pairs, *(pair for pair in bases if pair[1] in names)]))
 
 
@@ -163,7 +163,7 @@ def plot(path: Path, values: dict[str, NDArray[np.float64]], trials: Sequence[in
 
     figure, axes = pyplot.subplots(figsize=(8, 5), layout="constrained")
     for name, curve in values.items():
-        (line,) = axes.plot(trials, np.median(curve, axis=0), label=name, linestyle="--" if COVERING in name else "-")
+        (line,) = axes.plot(trials, np.median(curve, axis=0), label=name, linestyle="--" if CHANCE in name else "-")
         low, high = np.percentile(curve, [25, 75], axis=0)
         axes.fill_between(trials, low, high, color=line.get_color(), alpha=0.1)
     axes.set(xlabel=f"trials ({FOLDS} fold trainings each)", ylabel=f"hypervolume up to {limit:,} parameters")
@@ -185,9 +185,9 @@ def main(arguments: list[str]) -> int:
     parser.add_argument("--surrogate", choices=sorted(MODELS), default=DEFAULT_MODEL)
     parser.add_argument("--plot", type=Path, default=None, metavar="PNG")
     asked = parser.parse_args(arguments)
-    if unknown := [name for name in asked.samplers if name.removesuffix(COVERING) not in REPLAYED]:
-        parser.error(f"no sampler {', '.join(unknown)}: known are {', '.join(REPLAYED)}, and these with {COVERING}")
-    if f"grid{COVERING}" in asked.samplers:
+    if unknown := [name for name in asked.samplers if name.removesuffix(CHANCE) not in REPLAYED]:
+        parser.error(f"no sampler {', '.join(unknown)}: known are {', '.join(REPLAYED)}, and these with {CHANCE}")
+    if f"grid{CHANCE}" in asked.samplers:
         parser.error("the grid draws no first batch")
     if uneven := [number for number in asked.trials if number % asked.batch]:
         parser.error(f"--trials must be whole batches of {asked.batch}, found {uneven}")

@@ -33,7 +33,7 @@ from mernas.search.samplers.breeding import DUPLICATE_OF_EARLIER, GENERATION
 from mernas.search.samplers.grid import GridOrder
 from mernas.space.genotype import Genotype
 from mernas.space.parameters import Domain, Integer, Real
-from mernas.space.suggestion import RandomTrial
+from mernas.space.suggestion import DealtTrial, RandomTrial
 
 REDRAWS = 100
 """How often one place of a batch is drawn again before it is given up."""
@@ -49,18 +49,20 @@ Proposals = Iterator[tuple[Genotype, Callable[[str], None]]]
 """Proposals without end or to the end of the grid, each with whom to tell if it is not accepted, and why."""
 
 
-def first_batch(plan: Plan, study: str, measure: Measure) -> Proposed:
+def first_batch(plan: Plan, study: str, measure: Measure, *, dealing: bool = True) -> Proposed:
     """Return the first batch, which is the same in all studies but for the study's name.
 
-    Presets that lie in the space come first, by name, at most half of the batch. Then come independent draws from
-    the run's seed, each drawn again until its parameter count lies in the least filled interval between budgets; if no
-    draw does, the first that was merely passed over is taken. The grid has neither presets nor random draws: it begins
-    with its first point.
+    Presets that lie in the space come first, by name, at most half of the batch. Then come draws from the run's seed,
+    each drawn again until its parameter count lies in the least filled interval between budgets; if no draw does, the
+    first that was merely passed over is taken. What the streams of a place look at is dealt out, not drawn, so that a
+    batch meets as many inputs as it has places; only when half of the redraws have not brought the size is it drawn as
+    well. The grid has neither presets nor random draws: it begins with its first point.
 
     Args:
         plan: The plan.
         study: The study.
         measure: Returns a pipeline's parameter count, or None where it does not build.
+        dealing: Whether inputs are dealt out; without it they are drawn as everything else, to compare the two.
     """
     if plan.settings.sampler == GRID:
         return _fill(plan, study, 0, [], {}, _grid_points(plan, []), measure)
@@ -82,7 +84,9 @@ def first_batch(plan: Plan, study: str, measure: Measure) -> Proposed:
     while batch.place < size:
         passed: Genotype | None = None
         for attempt in range(REDRAWS + 1):
-            genotype = plan.space.suggest(RandomTrial(f"{plan.settings.seed} first {batch.place} {attempt}"))
+            seed = f"{plan.settings.seed} first {batch.place} {attempt}"
+            dealt = DealtTrial(seed, f"{plan.settings.seed} deal", batch.place)
+            genotype = plan.space.suggest(dealt if dealing and attempt <= REDRAWS // 2 else RandomTrial(seed))
             parameters = measure(genotype)
             if parameters is None or parameters > plan.settings.max_parameters:
                 batch.add(INFEASIBLE, "random", genotype)

@@ -42,6 +42,37 @@ class RandomTrial:
         return self._random.choice(choices)
 
 
+class DealtTrial(RandomTrial):
+    """Answers at random, but deals out what a stream looks at instead of drawing it.
+
+    Every question about a stream's input has its choices in an order that the seed shuffles, and the trial of a turn
+    takes the choice of that number, beginning again when all have been taken: a Latin hypercube over the inputs.
+
+    Args:
+        seed: Seeds all other answers.
+        dealer: Seeds the orders; the same for all turns.
+        turn: Whose turn it is, from 0.
+
+    Example:
+        >>> trials = [DealtTrial(f"attempt {turn}", "deck", turn) for turn in range(4)]
+        >>> sorted(one.suggest_categorical("streams.0.input.flow.centre", ("none", "median")) for one in trials)
+        ['median', 'median', 'none', 'none']
+    """
+
+    def __init__(self, seed: int | str, dealer: int | str, turn: int) -> None:
+        super().__init__(seed)
+        self._dealer = dealer
+        self._turn = turn
+
+    def suggest_categorical(self, name: str, choices: tuple[Primitive, ...]) -> Primitive:
+        """Return the choice whose turn it is, or a random one where the question is not about an input."""
+        if ".input" not in name:
+            return super().suggest_categorical(name, choices)
+        order = list(choices)
+        random.Random(f"{self._dealer} {name}").shuffle(order)
+        return order[self._turn % len(order)]
+
+
 class RecordedTrial:
     """Gives recorded answers, by dotted name.
 

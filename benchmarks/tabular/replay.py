@@ -15,10 +15,10 @@ import math
 from collections.abc import Callable, Sequence
 from contextlib import closing
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import pandas as pd
-from tabular.covering import covering_first_batch
 from tabular.measuring import Measure
 from tabular.surrogate import Answer, Surrogate
 from tabular.table import FOLDS
@@ -38,8 +38,8 @@ from mernas.space.suggestion import RandomTrial
 from mernas.space.tree import SearchSpace
 
 HALVING = "halving"
-COVERING = "+covering"
-"""Behind the name of a sampler: it starts from `covering_first_batch`."""
+CHANCE = "+chance"
+"""Behind the name of a sampler: its first batch draws the inputs as well instead of dealing them out."""
 REPLAYED = (*SAMPLERS, HALVING)
 ETA = 4
 """One in so many candidates of a batch of the first rung reaches the second."""
@@ -126,7 +126,7 @@ def replay(
     """Return what a search tries, in order; a shorter search of the same seed is its beginning.
 
     Args:
-        name: One of `REPLAYED`, or a sampler with `+covering` behind its name.
+        name: One of `REPLAYED`, or a sampler with `+chance` behind its name.
         landscape: What answers.
         seed: The search's seed.
         trials: How many proposals; halving has their fold trainings.
@@ -137,8 +137,8 @@ def replay(
     Raises:
         ValueError: If there is no such sampler.
     """
-    sampler = name.removesuffix(COVERING)
-    begin: FirstBatch = first_batch if sampler == name else covering_first_batch
+    sampler = name.removesuffix(CHANCE)
+    begin: FirstBatch = partial(first_batch, dealing=sampler == name)
     if sampler == HALVING:
         plan = replay_plan(landscape.space, "random", seed, trials, batch, limit)
         return _halving(plan, landscape, measure, begin)

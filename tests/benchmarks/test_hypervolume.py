@@ -91,7 +91,7 @@ def test_expected_hypervolume_takes_the_luck_from_the_front_that_was_seen() -> N
     assert expected(tried, 6, 1000) == pytest.approx(0.6 * 2)
 
 
-@pytest.mark.parametrize("name", ["comparison", "covering", "drawing", "encoding", "hypervolume"])
+@pytest.mark.parametrize("name", ["comparison", "drawing", "encoding", "hypervolume"])
 def test_the_examples_in_the_docstrings_hold(name: str) -> None:
     tried = doctest.testmod(importlib.import_module(f"tabular.{name}"))
     assert tried.attempted > 0

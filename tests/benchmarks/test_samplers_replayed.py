@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import bisect
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -10,9 +9,8 @@ from typing import Any
 import pandas as pd
 import pytest
 import samplers
-from tabular.covering import CoveringTrial, covering_first_batch
 from tabular.measuring import Measure
-from tabular.replay import COVERING, REPLAYED, Landscape, Tried, replay, replay_plan
+from tabular.replay import CHANCE, REPLAYED, Landscape, Tried, replay, replay_plan
 from tabular.surrogate import Surrogate, fit_surrogate
 from tabular.table import FOLDS, write_table
 
@@ -20,11 +18,10 @@ from mernas.search.ledger import ACCEPTED
 from mernas.search.plan import FINAL, plain_hash
 from mernas.search.samplers import SAMPLERS
 from mernas.search.sampling import first_batch
-from mernas.space.suggestion import RandomTrial
 from mernas.space.tree import SearchSpace
 
 LIMIT, TRIALS, BATCH = 3000, 12, 4
-NAMES = (*REPLAYED, "tpe+covering")
+NAMES = (*REPLAYED, "tpe+chance")
 
 
 @pytest.fixture(scope="module")
@@ -108,38 +105,6 @@ def test_halving_promotes_by_the_first_fold_and_never_an_unpromoted_one_counts(
         assert not rivals
 
 
-# The alternative first batch
-
-
-def test_a_covering_batch_deals_out_the_choices_of_an_input_and_still_spreads_over_sizes(
-    space: SearchSpace, measure: Measure
-) -> None:
-    for seed in range(3):
-        plan = replay_plan(space, "tpe", seed, 8, 8, LIMIT)
-        draws, _ = covering_first_batch(plan, FINAL, measure)
-        assert covering_first_batch(plan, FINAL, measure)[0] == draws
-        assert [draw.place for draw in draws if draw.state == ACCEPTED] == list(range(8))
-        sizes = [draw.parameters or 0 for draw in draws if draw.state == ACCEPTED]
-        ordinary, _ = first_batch(plan, FINAL, measure)
-        assert intervals(sizes) == intervals([draw.parameters or 0 for draw in ordinary if draw.state == ACCEPTED])
-        for name, choices in (("streams.0.input", ("a", "b")), ("streams.1.input.flow.quantities", ("a", "b", "c"))):
-            trials = [CoveringTrial(seed, place, 0) for place in range(2 * len(choices))]
-            dealt = Counter(trial.suggest_categorical(name, choices) for trial in trials)
-            assert dealt == dict.fromkeys(choices, 2)
-
-
-def intervals(sizes: list[int]) -> Counter[int]:
-    return Counter(bisect.bisect_left([2000, LIMIT], size) for size in sizes)
-
-
-def test_a_covering_batch_answers_all_else_as_the_first_batch_does() -> None:
-    here, there = CoveringTrial(3, 2, 1), RandomTrial("3 first 2 1")
-    assert here.suggest_categorical("fusion", ("sum", "product")) == there.suggest_categorical(
-        "fusion", ("sum", "product")
-    )
-    assert here.suggest_float("lr", 0.001, 0.1, log=True) == there.suggest_float("lr", 0.001, 0.1, log=True)
-
-
 # The command
 
 
@@ -150,13 +115,13 @@ def test_the_command_prints_who_beats_random_and_draws_the_curves(
     frame.attrs = {**known.attrs, "space": plain_hash(space.describe())}
     write_table(tmp_path / "table.parquet", frame)
     arguments = [str(tmp_path / "table.parquet"), "--space", str(toy_space), "--seeds", "2", "--trials", "8", "16"]
-    names = ["random", "nsga2", f"nsga2{COVERING}"]
+    names = ["random", "nsga2", f"nsga2{CHANCE}"]
     chosen = ["--samplers", *names, "--workers", "1", "--plot", str(tmp_path / "curves.png")]
     assert samplers.main([*arguments, *chosen]) == 0
     said = capsys.readouterr().out
     assert "surrogate extra_trees: R2" in said
     assert said.count("At 8 trials") == said.count("At 16 trials") == 1
-    assert said.count("nsga2+covering") >= 8
+    assert said.count("nsga2+chance") >= 8
     assert (tmp_path / "curves.png").read_bytes().startswith(b"\x89PNG")
 
 
@@ -173,4 +138,4 @@ def test_a_table_of_another_space_is_refused(
 
 def test_nothing_is_dealt_out_to_the_grid_which_has_no_first_batch() -> None:
     with pytest.raises(SystemExit):
-        samplers.main(["table.parquet", "--samplers", f"grid{COVERING}"])
+        samplers.main(["table.parquet", "--samplers", f"grid{CHANCE}"])

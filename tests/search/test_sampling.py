@@ -16,7 +16,7 @@ from mernas.components.topologies.network import count_parameters
 from mernas.search.ledger import ACCEPTED, DUPLICATE, EXHAUSTED, INFEASIBLE, PASSED_OVER, REPEATED, Ledger
 from mernas.search.plan import Plan
 from mernas.search.record import Record
-from mernas.search.run import SearchResult, plan_search
+from mernas.search.run import SearchResult, load_data, plan_search
 from mernas.search.sampling import first_batch, next_batch, rebuild
 from mernas.space.errors import SpaceError
 from mernas.space.genotype import Genotype
@@ -44,6 +44,18 @@ def test_the_first_batch_fills_the_intervals_between_budgets_evenly(plan: Plan) 
     assert {draw.state for draw in draws} <= {ACCEPTED, INFEASIBLE, PASSED_OVER, REPEATED}
     assert {genotype.hash for genotype, _ in genotypes} == {draw.genotype for draw in draws}
     assert [draw.number for draw in draws] == list(range(len(draws)))
+
+
+def test_the_first_batch_deals_out_the_inputs_and_still_fills_the_intervals() -> None:
+    data = load_data("synthetic")
+    for seed in range(3):
+        made = plan_search(data, "standard", 3, None, "10k,100k", "100k", trials=8, batch=8, seed=seed)
+        draws = [draw for draw in first_batch(replace(made, presets={}), "0", measure)[0] if draw.state == ACCEPTED]
+        inputs = {answer for draw in draws for name, answer in draw.answers.items() if name.endswith(".input")}
+        assert len(draws) == 8
+        assert len(inputs) >= 7  # of eight; one may have been given up for its size
+        sizes = [(draw.parameters or 0) > 10_000 for draw in draws]
+        assert sum(sizes) == 4
 
 
 def test_the_first_batch_is_equal_in_all_studies_and_depends_on_the_seed(plan: Plan) -> None:
