@@ -211,7 +211,7 @@ def test_labels_of_a_sealed_group_reach_neither_its_temperature_nor_its_threshol
     assert spoilt.temperatures["1"] != honest.temperatures["1"]
     for one, other in zip(honest.abstention, spoilt.abstention, strict=True):
         assert one.thresholds["0"] == other.thresholds["0"]
-    assert spoilt.error_before != honest.error_before
+    assert spoilt.temperatures["final"] != honest.temperatures["final"]
 
 
 def test_abstention_reports_the_share_that_was_really_answered(run: FinishedRun) -> None:
