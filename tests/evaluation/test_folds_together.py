@@ -148,7 +148,7 @@ class Unchanged:
 
 
 def without_biases(text: str) -> str:
-    """A bias before a norm has no gradient but rounding, of which AdamW makes steps; a running mean lags behind them."""
+    """A bias before a norm has no gradient but rounding, of which AdamW makes steps that a running mean lags behind."""
     text = text.replace("{convolution: {width: 4}}", "{convolution: {width: 4, norm: biasless}}")
     text = text.replace("width: 3, pool: max3}", "width: 3, pool: max3, norm: biasless}")
     return text.replace("{dilated: {width: 4}}", "{dilated: {width: 4, norm: biasless}}")
