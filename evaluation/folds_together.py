@@ -30,7 +30,7 @@ from mernas.evaluation.custody import FeatureStore
 from mernas.evaluation.fitting import fitted_network, name_failure, numeric_state, training_view
 from mernas.evaluation.fold_rows import FoldRows
 from mernas.evaluation.fold_stack import Fold, FoldStack
-from mernas.evaluation.jobs import Job, Outcome
+from mernas.evaluation.jobs import Job, Outcome, seconds_for
 from mernas.evaluation.limits import TimeOut, memory_limit, time_limit
 from mernas.evaluation.preparation import recipe_of
 from mernas.evaluation.stacked_optimizers import stacked_optimizer
@@ -70,9 +70,8 @@ def run_together(jobs: Sequence[Job], store: FeatureStore, memory: int | None = 
         One outcome for each job, in their order. Each is said to have taken an equal part of the time.
     """
     started, clock = time.time(), time.perf_counter()
-    limits = [job.seconds for job in jobs if job.seconds is not None]
     try:
-        with time_limit(sum(limits) if len(limits) == len(jobs) else None), memory_limit(memory):
+        with time_limit(seconds_for(jobs)), memory_limit(memory):
             fitted = fit_together(jobs, store)
     except (Exception, TimeOut) as error:  # one bad candidate never ends a run: it is recorded and shown to the user
         fitted = [Fitted(None, None, name_failure(error))] * len(jobs)
