@@ -101,18 +101,24 @@ class Dispatcher:
         self._waiting.add(new, store, most)
         return len(new)
 
-    def add_batch(self, jobs: Sequence[Job], store: FeatureStore) -> None:
-        """Add jobs that train together; they are handed out before those of `add`.
+    def add_batch(self, jobs: Sequence[Job], store: FeatureStore) -> int:
+        """Add jobs that train together, unless they were added already; they are handed out before those of `add`.
 
         Args:
-            jobs: In plan order, all of one pipeline; none of them was added before.
+            jobs: In plan order, all of one pipeline. A job is always in one and the same batch.
             store: The maps that they need.
+
+        Returns:
+            How many were added: all or none.
         """
+        if jobs[0].key in self._known:
+            return 0
         batch = _Batch(len(jobs))
         self._known.update(job.key for job in jobs)
         self._stores.update((job.key, store) for job in jobs)
         self._back.update((job.key, batch) for job in jobs)
         self._batches.append(Block(tuple(jobs), store, together=True))
+        return len(jobs)
 
     def run(self, stopping: Callable[[], bool]) -> None:
         """Run all jobs, and those that `more` adds on the way.
@@ -138,18 +144,19 @@ class Dispatcher:
     def _choose(self) -> Block | None:
         if self._again:
             return self._again.popleft()
-        if self._batches:
-            return self._batches.popleft()
-        block = self._waiting.next()
+        block = self._needed()
         if block is None:
             if not self._handed_out:  # everything has come back, and who proposes must know how
                 self._settle()
             self._more(self)
-            block = self._waiting.next()
+            block = self._needed()
         # What may be in vain is for a worker that would be idle, and not to be piled up before one that is busy.
         if block is None and len(self._handed_out) < self._executor.workers:
             block = self._waiting.next_speculative()
         return block
+
+    def _needed(self) -> Block | None:
+        return self._batches.popleft() if self._batches else self._waiting.next()
 
     def _arrived(self, job: Job, outcome: Outcome) -> None:
         batch = self._back.get(job.key)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -29,6 +28,7 @@ from mernas.search.features import FeatureShelf
 from mernas.search.kept_folds import kept, kept_folds
 from mernas.search.reporter import Reporter, Silent
 from mernas.search.run import load_data
+from mernas.search.shared_batches import fold_batches
 from mernas.search.workers import chosen_executor, require_cuda, working
 from mernas.space.errors import PlanError, Problem, UnavailableError, UnknownNameError, nearest, raise_all
 from mernas.space.genotype import Genotype, from_plain
@@ -39,10 +39,6 @@ from mernas.space.yaml_text import is_file, load_yaml, read_yaml
 
 FOLD_BLOCK = 8
 """At most so many folds are done by one worker at a stretch."""
-MOST_TOGETHER = 80
-"""At most so many folds train together."""
-MOST_WEIGHTS = 1 << 28
-"""So many weights at most do the folds have that train together: 1 GiB, and some four times as much with moments."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -225,22 +221,6 @@ def run_evaluation(
                 dispatcher.run(stopping)
     result = _result(pipeline, genotype, parameters, dataset, protocol_name, seed, predictions, probabilities)
     return replace(result, audit=_audit(dataset, by_epoch))
-
-
-def fold_batches(jobs: Sequence[Job], parameters: int) -> list[tuple[Job, ...]]:
-    """Divide the folds of a pipeline into batches that train together; they follow from the pipeline alone.
-
-    Args:
-        jobs: All folds, in the order of the protocol.
-        parameters: How many the network has; larger ones are fewer in a batch, which must fit on a device.
-
-    Returns:
-        Batches of about equally many folds.
-    """
-    most = max(1, min(MOST_TOGETHER, MOST_WEIGHTS // max(parameters, 1)))
-    batches = -(-len(jobs) // most)
-    edges = [number * len(jobs) // batches for number in range(batches + 1)]
-    return [tuple(jobs[start:end]) for start, end in pairwise(edges)]
 
 
 def _audit(dataset: Dataset, by_epoch: Sequence[tuple[NDArray[np.int64], NDArray[np.int8]]]) -> EpochAudit | None:

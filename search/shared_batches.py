@@ -8,11 +8,18 @@ nothing else, so that a batch holds the same jobs in every run, however much is 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import pairwise
+from typing import TypeVar
 
 from mernas.evaluation.jobs import Job, JobKey
 from mernas.space.errors import CustodyError, Problem
 
 Task = tuple[JobKey, Job]
+One = TypeVar("One")
+MOST_TOGETHER = 80
+"""At most so many folds train together."""
+MOST_WEIGHTS = 1 << 28
+"""So many weights at most do the folds have that train together: 1 GiB, and some four times as much with moments."""
 
 
 def shared_group(left_out: Sequence[str], groups: Sequence[Sequence[str]]) -> int:
@@ -65,3 +72,19 @@ def shared_batches(tasks: Sequence[Task], groups: Sequence[Sequence[str]]) -> li
         found.setdefault((key.genotype, shared_group(key.left_out, groups)), []).append((key, job))
     places = sorted(found, key=lambda batch: (order[batch[0]], batch[1]))
     return [tuple(sorted(found[place], key=lambda task: task[0].left_out)) for place in places]
+
+
+def fold_batches(jobs: Sequence[One], parameters: int) -> list[tuple[One, ...]]:
+    """Divide the folds of a pipeline into batches that train together; they follow from the pipeline alone.
+
+    Args:
+        jobs: All folds, in the order of the protocol.
+        parameters: How many the network has; larger ones are fewer in a batch, which must fit on a device.
+
+    Returns:
+        Batches of about equally many folds.
+    """
+    most = max(1, min(MOST_TOGETHER, MOST_WEIGHTS // max(parameters, 1)))
+    batches = -(-len(jobs) // most)
+    edges = [number * len(jobs) // batches for number in range(batches + 1)]
+    return [tuple(jobs[start:end]) for start, end in pairwise(edges)]

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import sqlite3
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -15,12 +17,16 @@ from mernas.evaluation.custody import FeatureStore
 from mernas.evaluation.fitting import fit_and_predict
 from mernas.evaluation.jobs import Job, Outcome, make_job
 from mernas.evaluation.rows import number_rows
-from mernas.search import evaluate
+from mernas.search import shared_batches
 from mernas.search.dispatch import Dispatcher
-from mernas.search.evaluate import fold_batches, run_evaluation
+from mernas.search.evaluate import run_evaluation
 from mernas.search.executor import Block, Feed, Interrupted
 from mernas.search.features import FeatureShelf
+from mernas.search.plan import Settings
 from mernas.search.reporter import Silent
+from mernas.search.run import SearchResult, run_search
+from mernas.search.shared_batches import fold_batches, shared_group
+from mernas.search.verify import verify_run
 from mernas.space.errors import RunError
 from mernas.space.genotype import parse_genotype
 
@@ -75,7 +81,7 @@ def test_what_cannot_train_together_is_trained_fold_by_fold_with_the_same_bits_a
 def test_a_stopped_evaluation_goes_on_with_whole_batches_and_ends_with_the_same_bits(
     toy: Callable[..., Dataset], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(evaluate, "MOST_TOGETHER", 2)  # six folds in three batches
+    monkeypatch.setattr(shared_batches, "MOST_TOGETHER", 2)  # six folds in three batches
     undisturbed = probabilities(toy(), together=True)
     asked = iter([False, False, True])
     with pytest.raises(Interrupted):
@@ -170,3 +176,70 @@ def test_a_batch_that_crashes_again_and_again_is_held_back_whole(toy: Callable[.
         dispatcher.add_batch(others, FeatureStore({}))
     with pytest.raises(RunError, match="3 pipelines failed"):
         dispatcher.run(lambda: False)
+
+
+def tables(result: SearchResult) -> list[bytes]:
+    names = ("front.csv", "choices.csv", "predictions.csv", "trials.csv")
+    return [(result.folder / name).read_bytes() for name in names]
+
+
+@pytest.fixture(scope="module")
+def joined(
+    toy: Callable[..., Dataset], toy_space: Path, small: dict[str, Any], tmp_path_factory: pytest.TempPathFactory
+) -> SearchResult:
+    folder = tmp_path_factory.mktemp("joined") / "run"
+    return run_search(toy(), space=toy_space, out=folder, executor="serial", together=True, **small)
+
+
+def test_a_search_of_folds_together_is_another_plan_and_verifies(joined: SearchResult, small: dict[str, Any]) -> None:
+    assert joined.plan.numeric_path == "cpu, 1 thread, folds together"
+    found = verify_run(joined.folder)
+    assert found.holds, [finding for check in found.checks for finding in check.findings]
+    assert found.finished
+
+
+def test_every_batch_of_a_search_is_in_the_ledger_whole_and_inner_ones_share_a_group(joined: SearchResult) -> None:
+    groups = joined.plan.partition.groups
+    database = sqlite3.connect(joined.folder / "ledger.sqlite")
+    query = "SELECT genotype, left_out, started FROM jobs JOIN genotypes ON hash = genotype WHERE kind = 'network'"
+    rows = database.execute(query).fetchall()
+    database.close()
+    batches: dict[tuple[str, float], list[list[str]]] = {}
+    for genotype, left_out, started in rows:
+        batches.setdefault((genotype, started), []).append(json.loads(left_out))
+    assert any(len(batch) > 1 for batch in batches.values())
+    for batch in batches.values():
+        if any(set(group) <= set(batch[0]) for group in groups):
+            (shared,) = {shared_group(left_out, groups) for left_out in batch}
+            assert len(batch) == 2  # with three groups: the group alone, and the pair with the next one
+            assert all(set(groups[shared]) <= set(left_out) for left_out in batch)
+        else:
+            (group,) = {group for left_out in batch for group in groups if left_out[0] in group}
+            assert sorted(subject for (subject,) in batch) == sorted(group)
+
+
+def test_a_search_of_folds_together_that_is_stopped_again_and_again_ends_as_if_it_never_had_been(
+    joined: SearchResult, toy: Callable[..., Dataset], toy_space: Path, small: dict[str, Any], tmp_path: Path
+) -> None:
+    held = {"space": toy_space, "out": tmp_path / "run", "executor": "serial", "together": True, **small}
+    for questions in (12, 17, 22):
+        with pytest.raises(Interrupted):
+            run_search(toy(), stopping=Countdown(questions), **held)
+    again = run_search(toy(), **held)
+    assert tables(again) == tables(joined)
+
+
+class Countdown:
+    """Says no so often, and then yes."""
+
+    def __init__(self, left: int) -> None:
+        self.left = left
+
+    def __call__(self) -> bool:
+        self.left -= 1
+        return self.left < 0
+
+
+def test_racing_and_folds_together_are_refused_with_each_other() -> None:
+    assert any("--together" in str(problem) for problem in Settings(racing=True, together=True).problems())
+    assert not Settings(together=True).problems()
