@@ -183,15 +183,7 @@ def tables(result: SearchResult) -> list[bytes]:
     return [(result.folder / name).read_bytes() for name in names]
 
 
-@pytest.fixture(scope="module")
-def joined(
-    toy: Callable[..., Dataset], toy_space: Path, small: dict[str, Any], tmp_path_factory: pytest.TempPathFactory
-) -> SearchResult:
-    folder = tmp_path_factory.mktemp("joined") / "run"
-    return run_search(toy(), space=toy_space, out=folder, executor="serial", together=True, **small)
-
-
-def test_a_search_of_folds_together_is_another_plan_and_verifies(joined: SearchResult, small: dict[str, Any]) -> None:
+def test_a_search_of_folds_together_is_another_plan_and_verifies(joined: SearchResult) -> None:
     assert joined.plan.numeric_path == "cpu, 1 thread, folds together"
     found = verify_run(joined.folder)
     assert found.holds, [finding for check in found.checks for finding in check.findings]
