@@ -18,7 +18,6 @@ from mernas.components.datasets.clip import Dataset
 from mernas.components.datasets.synthetic import Synthetic
 from mernas.evaluation import fitting
 from mernas.evaluation.jobs import Job, Outcome
-from mernas.search import executor
 from mernas.search.evaluate import find_pipeline, run_evaluation
 from mernas.search.executor import Interrupted
 from mernas.search.run import load_data
@@ -98,7 +97,7 @@ def test_an_evaluation_that_keeps_its_folds_goes_on_where_it_was_stopped(
         trained.append(job.key)
         return run(job, *rest)
 
-    monkeypatch.setattr(executor, "run_job", counted)
+    monkeypatch.setattr(fitting, "run_job", counted)
     with pytest.raises(Interrupted):
         run_evaluation(genotype, toy(), cache=tmp_path, keep=folder, stopping=lambda: len(trained) >= 2)
     assert len(trained) == 2
