@@ -25,7 +25,7 @@ from mernas.components.contracts import (
     Strategy,
     TrainingRows,
 )
-from mernas.components.topologies.network import build_network, fit_normalisation
+from mernas.components.topologies.network import Network, build_network, fit_normalisation
 from mernas.components.training.objective import GuardedRows, build_objective
 from mernas.evaluation.custody import FeatureStore, TrainingView, source_key
 from mernas.evaluation.jobs import (
@@ -195,9 +195,7 @@ def assemble(
         seed: Seeds shuffling and augmentation; weights are drawn from torch's global generator.
         device: Where to train.
     """
-    network = build_network(genotype, view.classes).to(device)
-    normalised: TrainingRows = view.held_by(genotype["normalisation"])
-    fit_normalisation(network, genotype, normalised)
+    network = fitted_network(genotype, view, device)
     augmentation: list[Augmentation] = [instantiate(leaf) for leaf in genotype["augmentation"]]
     strategy: Strategy = instantiate(genotype["training"])
     rows = view.held_by(genotype["training"])
@@ -222,6 +220,19 @@ def assemble(
             quickening.off()
 
     return network, train
+
+
+def fitted_network(genotype: Genotype, view: TrainingView, device: str = "cpu") -> Network:
+    """Return an untrained network with fitted normalisation; its weights are drawn from torch's global generator.
+
+    Args:
+        genotype: The pipeline.
+        view: Its training rows.
+        device: Where to put it.
+    """
+    network = build_network(genotype, view.classes).to(device)
+    fit_normalisation(network, genotype, view.held_by(genotype["normalisation"]))
+    return network
 
 
 def predict(network: nn.Module, maps: list[Tensor], batch: int = 512) -> NDArray[np.float64]:

@@ -19,6 +19,8 @@ ENGINE_VERSION = 2
 """Raised whenever an equal job would give other bits; it is part of every plan."""
 
 NOT_FINITE, CUSTODY, OUT_OF_MEMORY, TIME_OUT, CRASH = "not-finite", "custody", "out-of-memory", "time-out", "crash"
+TOGETHER = "folds together"
+"""So ends the numeric path of jobs that train in batches."""
 FAILURES = (NOT_FINITE, CUSTODY, OUT_OF_MEMORY, TIME_OUT, CRASH)
 """The names of what can go wrong in a job."""
 
@@ -109,14 +111,20 @@ class Outcome:
         return self.failure.partition(":")[0]
 
 
-def numeric_path(device: str) -> str:
-    """Return the numeric path of unbatched jobs with one thread per worker.
+def numeric_path(device: str, together: bool = False) -> str:
+    """Return the numeric path of jobs with one thread per worker.
+
+    Args:
+        device: Where they train.
+        together: Whether several folds train as one; see `mernas.evaluation.folds_together`.
 
     Example:
         >>> numeric_path("cpu")
         'cpu, 1 thread, single folds'
+        >>> numeric_path("cuda", together=True)
+        'cuda, 1 thread, folds together'
     """
-    return f"{device.partition(':')[0]}, 1 thread, single folds"
+    return f"{device.partition(':')[0]}, 1 thread, {TOGETHER if together else 'single folds'}"
 
 
 def make_job(
@@ -128,6 +136,7 @@ def make_job(
     device: str = "cpu",
     repetition: int = 0,
     seconds: float | None = None,
+    together: bool = False,
 ) -> tuple[JobKey, Job]:
     """Return a job and its key.
 
@@ -140,8 +149,9 @@ def make_job(
         device: Where to train.
         repetition: Which of several trainings that differ by nothing but their seed.
         seconds: How long it may take; None for no limit.
+        together: Whether it trains in a batch with others of its pipeline.
     """
-    key = JobKey(genotype.hash, tuple(sorted(left_out)), repetition, numeric_path(device))
+    key = JobKey(genotype.hash, tuple(sorted(left_out)), repetition, numeric_path(device, together))
     rows = book.rows_without(key.left_out)
     digest = hashlib.sha256(f"{run_seed} {key.hash}".encode()).digest()
     return key, Job(
@@ -157,6 +167,12 @@ def make_job(
         seconds=seconds,
         train_units=book.units[rows] if book.units is not None and has_side_task(genotype) else None,
     )
+
+
+def seconds_for(jobs: Sequence[Job]) -> float | None:
+    """Return how long some jobs may take together; None if one of them has no limit."""
+    limits = [job.seconds for job in jobs if job.seconds is not None]
+    return sum(limits) if len(limits) == len(jobs) else None
 
 
 def has_side_task(genotype: Genotype) -> bool:

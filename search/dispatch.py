@@ -4,6 +4,8 @@ A job that failed is tried once more where that can help: a crash (its worker ma
 allocation (another process may have held the memory). Numbers that are not finite come back with the same bits, and a
 job that used up its time would use it up again; these are recorded at once.
 
+Jobs that train together are one here as well: they are recorded when all of them are back, and tried again whole.
+
 Failures that may be the machine's fault are held back until some job succeeds. If pipeline after pipeline fails so, or
 a whole batch of at least three, the run stops and what it held back is forgotten, as it is when the user stops it: a
 broken driver or a full disk must not go into the ledger as the fault of pipelines.
@@ -13,7 +15,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from mernas.evaluation.jobs import CRASH, OUT_OF_MEMORY, Job, Outcome
@@ -33,6 +35,17 @@ WHOLE_BATCH = 3
 """So many are enough where everything has come back and nothing was a success."""
 
 
+Pair = tuple[Job, Outcome]
+
+
+@dataclass(eq=False)
+class _Batch:
+    """How many jobs train together, and which of them have come back."""
+
+    size: int
+    arrived: list[Pair] = field(default_factory=list)
+
+
 class Dispatcher:
     """Runs jobs through an executor, each until it has an outcome worth recording.
 
@@ -42,6 +55,8 @@ class Dispatcher:
         say: Tells the user of failures.
         more: Called when nothing that is surely needed is waiting; may add jobs.
         queue: Which job is next; by default they are handed out in the order in which they were added.
+        record_batch: Called once for each batch of jobs that trained together, with all of their final outcomes; by
+            default `record` is called for each of them.
     """
 
     def __init__(
@@ -51,16 +66,20 @@ class Dispatcher:
         say: Callable[[str], None],
         more: Callable[[Dispatcher], None] = lambda _: None,
         queue: Queue | None = None,
+        record_batch: Callable[[Sequence[Pair]], None] | None = None,
     ) -> None:
         self._executor = executor
         self._record = record
+        self._record_batch = record_batch
         self._say = say
         self._more = more
         self._waiting: Queue = queue if queue is not None else PlanQueue()
         self._handed_out: set[str] = set()
         self._again: deque[Block] = deque()
+        self._batches: deque[Block] = deque()
+        self._back: dict[str, _Batch] = {}
         self._stores: dict[str, FeatureStore] = {}
-        self._held: list[tuple[Job, Outcome]] = []
+        self._held: list[Sequence[Pair]] = []
         self._in_a_row: set[str] = set()
         self._any_success = False  # since everything had last come back
         self._known: set[str] = set()
@@ -81,6 +100,25 @@ class Dispatcher:
         self._stores.update((job.key, store) for job in new)
         self._waiting.add(new, store, most)
         return len(new)
+
+    def add_batch(self, jobs: Sequence[Job], store: FeatureStore) -> int:
+        """Add jobs that train together, unless they were added already; they are handed out before those of `add`.
+
+        Args:
+            jobs: In plan order, all of one pipeline. A job is always in one and the same batch.
+            store: The maps that they need.
+
+        Returns:
+            How many were added: all or none.
+        """
+        if jobs[0].key in self._known:
+            return 0
+        batch = _Batch(len(jobs))
+        self._known.update(job.key for job in jobs)
+        self._stores.update((job.key, store) for job in jobs)
+        self._back.update((job.key, batch) for job in jobs)
+        self._batches.append(Block(tuple(jobs), store, together=True))
+        return len(jobs)
 
     def run(self, stopping: Callable[[], bool]) -> None:
         """Run all jobs, and those that `more` adds on the way.
@@ -106,37 +144,54 @@ class Dispatcher:
     def _choose(self) -> Block | None:
         if self._again:
             return self._again.popleft()
-        block = self._waiting.next()
+        block = self._needed()
         if block is None:
             if not self._handed_out:  # everything has come back, and who proposes must know how
                 self._settle()
             self._more(self)
-            block = self._waiting.next()
+            block = self._needed()
         # What may be in vain is for a worker that would be idle, and not to be piled up before one that is busy.
         if block is None and len(self._handed_out) < self._executor.workers:
             block = self._waiting.next_speculative()
         return block
 
+    def _needed(self) -> Block | None:
+        return self._batches.popleft() if self._batches else self._waiting.next()
+
     def _arrived(self, job: Job, outcome: Outcome) -> None:
-        store = self._stores[job.key]
-        self._handed_out.discard(job.key)
-        name = outcome.failure_name
-        if name in MACHINE and job.attempt < ATTEMPTS:
-            self._say(f"{job.genotype.hash} is tried again: {outcome.failure}")
-            self._again.append(Block((replace(job, attempt=job.attempt + 1),), store))
+        batch = self._back.get(job.key)
+        if batch is None:
+            self._judge([(job, outcome)])
             return
-        del self._stores[job.key]
-        if outcome.failure:
-            self._say(f"{job.genotype.hash} failed: {outcome.failure}")
-        if name in MACHINE:
-            self._held.append((job, outcome))
-            self._in_a_row.add(job.genotype.hash)
+        batch.arrived.append((job, outcome))
+        if len(batch.arrived) == batch.size:
+            arrived, batch.arrived = batch.arrived, []
+            self._judge(arrived, together=True)
+
+    def _judge(self, pairs: Sequence[Pair], together: bool = False) -> None:
+        """Record a job, or a batch of jobs that trained together, or have it tried again, or hold it back."""
+        store, genotype = self._stores[pairs[0][0].key], pairs[0][0].genotype.hash
+        self._handed_out.difference_update(job.key for job, _ in pairs)
+        faults = [outcome.failure for _, outcome in pairs if outcome.failure_name in MACHINE]
+        if faults and pairs[0][0].attempt < ATTEMPTS:
+            self._say(f"{genotype} is tried again: {faults[0]}")
+            again = tuple(replace(job, attempt=job.attempt + 1) for job, _ in pairs)
+            self._again.append(Block(again, store, together))
+            return
+        for job, _ in pairs:
+            del self._stores[job.key]
+            self._back.pop(job.key, None)
+        for failure in dict.fromkeys(outcome.failure for _, outcome in pairs if outcome.failure):
+            self._say(f"{genotype} failed: {failure}")
+        if faults:
+            self._held.append(pairs)
+            self._in_a_row.add(genotype)
             self._give_up_at(MOST_FAILURES)
             return
         self._in_a_row.clear()
         self._any_success = True
         self._release()
-        self._finish(job, outcome)
+        self._finish(pairs)
 
     def _settle(self) -> None:
         """Record what was held back, now that everything has come back; unless nothing of it was a success."""
@@ -147,13 +202,17 @@ class Dispatcher:
 
     def _release(self) -> None:
         while self._held:
-            self._finish(*self._held.pop(0))
+            self._finish(self._held.pop(0))
 
-    def _finish(self, job: Job, outcome: Outcome) -> None:
-        """Record a job, and forget it and those of its pipeline that nobody needs now that it is known."""
-        self._record(job, outcome)
-        self._known.discard(job.key)
-        for key in self._waiting.withdraw(job.genotype.hash):
+    def _finish(self, pairs: Sequence[Pair]) -> None:
+        """Record jobs, and forget them and those of their pipeline that nobody needs now that they are known."""
+        if len(pairs) > 1 and self._record_batch is not None:
+            self._record_batch(pairs)
+        else:
+            for job, outcome in pairs:
+                self._record(job, outcome)
+        self._known.difference_update(job.key for job, _ in pairs)
+        for key in self._waiting.withdraw(pairs[0][0].genotype.hash):
             self._known.discard(key)  # another study may need it yet
             del self._stores[key]
 
@@ -162,4 +221,4 @@ class Dispatcher:
         if len(self._in_a_row) >= number:
             rule = f"{len(self._in_a_row)} pipelines failed one after the other, so that the machine may be at fault"
             remedy = "these failures were not recorded: see `mernas doctor`, lower --max-params, and repeat the command"
-            raise RunError(Problem("run", rule, self._held[-1][1].failure, remedy))
+            raise RunError(Problem("run", rule, self._held[-1][-1][1].failure, remedy))

@@ -19,6 +19,7 @@ from mernas.evaluation.jobs import Job, Outcome, make_job
 from mernas.evaluation.metrics import MISSING, Scores, score, score_parts
 from mernas.evaluation.protocols import protocol
 from mernas.evaluation.rows import number_rows
+from mernas.evaluation.together_or_apart import why_apart
 from mernas.search.baselines import plain_baseline
 from mernas.search.data_needs import data_in_words, needs_of_data
 from mernas.search.dispatch import Dispatcher
@@ -27,6 +28,7 @@ from mernas.search.features import FeatureShelf
 from mernas.search.kept_folds import kept, kept_folds
 from mernas.search.reporter import Reporter, Silent
 from mernas.search.run import load_data
+from mernas.search.shared_batches import fold_batches
 from mernas.search.workers import chosen_executor, require_cuda, working
 from mernas.space.errors import PlanError, Problem, UnavailableError, UnknownNameError, nearest, raise_all
 from mernas.space.genotype import Genotype, from_plain
@@ -107,6 +109,7 @@ def run_evaluation(
     reporter: Reporter | None = None,
     stopping: Callable[[], bool] = lambda: False,
     keep: str | Path | None = None,
+    together: bool = False,
 ) -> EvaluationResult:
     """Evaluate one pipeline under a plain protocol.
 
@@ -123,6 +126,8 @@ def run_evaluation(
         reporter: Who tells the user.
         stopping: Asked between jobs whether to stop.
         keep: A folder in which finished folds are kept: the same call then goes on where it was stopped.
+        together: Train the folds as one, as suits a GPU; this is a numeric path of its own. Where the pipeline does not
+            allow it, they are trained one by one, and the reporter is told why.
 
     Raises:
         MernasError: For every mistake of the user.
@@ -153,7 +158,11 @@ def run_evaluation(
     # Counting builds the network without training it: what cannot be built is refused before anything is prepared.
     parameters = count_parameters(genotype, classes) if genotype.is_network else None
     tested = [sorted({dataset.clips[place].subject for place in fold.test}) for fold in folds]
-    tasks = [make_job(genotype, subjects, book, classes, seed, device) for subjects in tested]
+    why = why_apart(genotype) if together else ""
+    if why:
+        reporter.say(f"The folds train one by one: {why}.")
+    together = together and not why
+    tasks = [make_job(genotype, subjects, book, classes, seed, device, together=together) for subjects in tested]
     keys = {key.hash: key for key, _ in tasks}
     predictions = np.full(len(dataset), MISSING, dtype=np.int64)
     probabilities = np.full((len(dataset), classes), np.nan)
@@ -167,7 +176,8 @@ def run_evaluation(
             predictions[places] = found.argmax(axis=1)
             probabilities[places] = found
 
-    with kept_folds(None if keep is None else Path(keep), genotype, dataset, protocol_name, seed, device) as ledger:
+    folder = None if keep is None else Path(keep)
+    with kept_folds(folder, genotype, dataset, protocol_name, seed, device, together) as ledger:
 
         def arrived(job: Job, outcome: Outcome) -> None:
             if ledger is not None:
@@ -175,6 +185,18 @@ def run_evaluation(
                 ledger.add_job(keys[job.key], outcome, job.predict_rows, read)
             take(job.predict_rows, outcome.probabilities, outcome.epoch_predictions)
             reporter.advance()
+
+        def batch_arrived(pairs: Sequence[tuple[Job, Outcome]]) -> None:
+            if ledger is not None:
+                ledger.add_jobs(
+                    [
+                        (keys[job.key], outcome, job.predict_rows, [book.subjects[row] for row in job.train_rows])
+                        for job, outcome in pairs
+                    ]
+                )
+            for job, outcome in pairs:
+                take(job.predict_rows, outcome.probabilities, outcome.epoch_predictions)
+                reporter.advance()
 
         waiting: list[Job] = []
         for key, job in tasks:
@@ -188,8 +210,14 @@ def run_evaluation(
             title = pipeline if isinstance(pipeline, str) else genotype.hash
             reporter.stage(f"{protocol_name.upper()} of {title}", len(waiting))
             with working(executor, workers, device, address) as made:
-                dispatcher = Dispatcher(made, arrived, reporter.say)
-                dispatcher.add(waiting, store, FOLD_BLOCK)
+                dispatcher = Dispatcher(made, arrived, reporter.say, record_batch=batch_arrived)
+                if together:  # a batch is recorded whole, so that what is left are whole batches
+                    left = {job.key for job in waiting}
+                    for batch in fold_batches([job for _, job in tasks], parameters or 0):
+                        if batch[0].key in left:
+                            dispatcher.add_batch(batch, store)
+                else:
+                    dispatcher.add(waiting, store, FOLD_BLOCK)
                 dispatcher.run(stopping)
     result = _result(pipeline, genotype, parameters, dataset, protocol_name, seed, predictions, probabilities)
     return replace(result, audit=_audit(dataset, by_epoch))

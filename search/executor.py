@@ -28,10 +28,13 @@ class Block:
     Attributes:
         jobs: At least one.
         store: The maps that they need.
+        together: Whether they train as one and come back at once; if so, they must be able to
+            (`mernas.evaluation.together_or_apart`).
     """
 
     jobs: tuple[Job, ...]
     store: FeatureStore
+    together: bool = False
 
 
 Feed = Callable[[], Block | None]
@@ -75,9 +78,18 @@ class SerialExecutor:
 
     def run(self, feed: Feed, on_outcome: Callable[[Job, Outcome], None], stopping: Callable[[], bool]) -> None:
         """Run until the feed has nothing more; see `Executor.run`."""
-        from mernas.evaluation.fitting import run_job  # here, because a driver that trains elsewhere needs no torch
+        # Here, because a driver that trains elsewhere needs no torch.
+        from mernas.evaluation.fitting import run_job
+        from mernas.evaluation.folds_together import run_together
 
         while (block := feed()) is not None:
+            if block.together:
+                if stopping():
+                    raise Interrupted
+                outcomes = run_together(block.jobs, block.store, self._memory)
+                for job, outcome in zip(block.jobs, outcomes, strict=True):
+                    on_outcome(job, outcome)
+                continue
             for job in block.jobs:
                 if stopping():
                     raise Interrupted

@@ -18,7 +18,13 @@ from mernas.space.genotype import Genotype
 
 @contextmanager
 def kept_folds(
-    folder: Path | None, genotype: Genotype, data: Dataset, protocol: str, seed: int, device: str
+    folder: Path | None,
+    genotype: Genotype,
+    data: Dataset,
+    protocol: str,
+    seed: int,
+    device: str,
+    together: bool = False,
 ) -> Iterator[Ledger | None]:
     """Open the ledger of one evaluation; nothing is kept where no folder is given.
 
@@ -29,6 +35,7 @@ def kept_folds(
         protocol: The protocol's name.
         seed: The evaluation's seed.
         device: Where its folds are trained.
+        together: Whether they train as one.
 
     Raises:
         PlanError: If the folder belongs to another evaluation, or to a search.
@@ -44,7 +51,7 @@ def kept_folds(
         "labels": data.label_fingerprint,
         "seed": seed,
         "engine": ENGINE_VERSION,
-        "numeric_path": numeric_path(device),
+        "numeric_path": numeric_path(device, together),
     }
     if (folder / "plan.yaml").exists():
         raise PlanError(Problem(str(folder), "belongs to a search", "", "choose another folder with --keep"))

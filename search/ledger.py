@@ -298,26 +298,18 @@ class Ledger:
             rows: The rows that were predicted.
             read: The subjects whose clips and labels the job was trained on.
         """
-        probabilities = None if outcome.probabilities is None else outcome.probabilities.astype("<f8").tobytes()
-        epochs = None if outcome.epoch_predictions is None else outcome.epoch_predictions.astype("i1").tobytes()
-        row = (
-            key.hash,
-            key.genotype,
-            json.dumps(list(key.left_out)),
-            key.repetition,
-            key.numeric_path,
-            json.dumps(sorted(set(read))),
-            rows.astype("<i8").tobytes(),
-            probabilities,
-            epochs,
-            outcome.failure,
-            outcome.seconds,
-            outcome.started,
-            outcome.host,
-            outcome.attempts,
-        )
+        self.add_jobs([(key, outcome, rows, read)])
+
+    def add_jobs(self, jobs: Sequence[tuple[JobKey, Outcome, NDArray[np.int64], Sequence[str]]]) -> None:
+        """Record the jobs of a batch that trained together, in one transaction: all of them or none.
+
+        Args:
+            jobs: For each of them what `add_job` takes.
+        """
+        rows = [_job_row(*job) for job in jobs]
+        marks = ", ".join("?" * len(rows[0]))
         with self._transaction():
-            self._database.execute(f"INSERT INTO jobs VALUES ({', '.join('?' * len(row))})", row)  # noqa: S608  # marks only
+            self._database.executemany(f"INSERT INTO jobs VALUES ({marks})", rows)  # noqa: S608  # marks only
 
     def job(self, key: JobKey) -> JobRecord | None:
         """Return a finished job, or None."""
@@ -334,3 +326,25 @@ class Ledger:
     def finished(self) -> set[str]:
         """Return the hashes of the keys of all finished jobs."""
         return {row[0] for row in self._read("SELECT key FROM jobs")}
+
+
+def _job_row(key: JobKey, outcome: Outcome, rows: NDArray[np.int64], read: Sequence[str]) -> tuple[Any, ...]:
+    """A finished job as the table of jobs holds it."""
+    probabilities = None if outcome.probabilities is None else outcome.probabilities.astype("<f8").tobytes()
+    epochs = None if outcome.epoch_predictions is None else outcome.epoch_predictions.astype("i1").tobytes()
+    return (
+        key.hash,
+        key.genotype,
+        json.dumps(list(key.left_out)),
+        key.repetition,
+        key.numeric_path,
+        json.dumps(sorted(set(read))),
+        rows.astype("<i8").tobytes(),
+        probabilities,
+        epochs,
+        outcome.failure,
+        outcome.seconds,
+        outcome.started,
+        outcome.host,
+        outcome.attempts,
+    )

@@ -23,6 +23,7 @@ from mernas.search.queues import RaceQueue
 from mernas.search.record import Record
 from mernas.search.reporter import Reporter, Silent
 from mernas.search.sampling import first_batch, next_batch
+from mernas.search.shared_batches import fold_batches, shared_batches
 from mernas.space.errors import SpaceError
 from mernas.space.genotype import Genotype
 
@@ -85,6 +86,7 @@ class NestedSearch:
         self._sizes: dict[str, int | None] = {}
         self._keys: dict[str, JobKey] = {}
         self._finished: set[str] = set()
+        self._apart: set[str] = set()
         self._opened = dict.fromkeys(self.plan.studies, 0)
         # For every study, the jobs that its undecided candidates still wait for, in plan order.
         self._open: dict[str, dict[str, list[str]]] = {study: {} for study in self.plan.studies}
@@ -132,13 +134,14 @@ class NestedSearch:
                     if not started:
                         self.reporter.stage("Search", len(tasks) + self._to_come())
                         started = True
-                    added = dispatcher.add([job for _, job in tasks], store)
+                    added = self._hand_over(dispatcher, tasks, store)
             if started:
                 # A job under way may have become needless; it comes back all the same.
                 self.reporter.resize(len(self._waiting_jobs() | dispatcher.under_way) + self._to_come())
 
         queue = RaceQueue(self._open) if self.plan.settings.racing else None
-        Dispatcher(self.executor, self._record_job, self.reporter.say, more, queue).run(self.stopping)
+        say, batch = self.reporter.say, self._record_batch
+        Dispatcher(self.executor, self._record_job, say, more, queue, batch).run(self.stopping)
 
     def next_proposals(self) -> list[tuple[str, Genotype]]:
         """Return (study, genotype) of the batches of all studies that may propose now, and count them as proposed."""
@@ -254,7 +257,9 @@ class NestedSearch:
         settings = self.plan.settings
         classes = len(self.plan.dataset.classes)
         book, limit = self.plan.book, settings.job_time
-        return make_job(genotype, left_out, book, classes, settings.seed, settings.device, repetition, limit)
+        return make_job(
+            genotype, left_out, book, classes, settings.seed, settings.device, repetition, limit, settings.together
+        )
 
     def unfinished(self, tasks: Sequence[Task]) -> list[Task]:
         """Return those tasks that the ledger does not hold, and remember what their jobs are called."""
@@ -275,13 +280,68 @@ class NestedSearch:
         if not waiting:
             return
         store = self.store([job.genotype for _, job in waiting])
-        dispatcher = Dispatcher(self.executor, self._record_job, self.reporter.say)
-        self.reporter.stage(title, dispatcher.add([job for _, job in waiting], store, most))
+        dispatcher = Dispatcher(self.executor, self._record_job, self.reporter.say, record_batch=self._record_batch)
+        self.reporter.stage(title, self._hand_over(dispatcher, waiting, store, most))
         dispatcher.run(self.stopping)
+
+    def _hand_over(
+        self, dispatcher: Dispatcher, tasks: Sequence[Task], store: FeatureStore, most: int | None = None
+    ) -> int:
+        """Give jobs to a dispatcher, those that train together in whole batches; return how many are new to it."""
+        joined = {genotype for genotype in {job.genotype for _, job in tasks} if self._trains_together(genotype)}
+        added = 0
+        for batch in self._whole_batches([task for task in tasks if task[1].genotype in joined]):
+            self._keys.update((key.hash, key) for key, _ in batch)
+            added += dispatcher.add_batch([job for _, job in batch], store)
+        return added + dispatcher.add([job for _, job in tasks if job.genotype not in joined], store, most)
+
+    def _trains_together(self, genotype: Genotype) -> bool:
+        if not self.plan.settings.together or not genotype.is_network:
+            return False
+        from mernas.evaluation.together_or_apart import why_apart  # here, because it imports torch
+
+        why = why_apart(genotype)
+        if why and genotype.hash not in self._apart:
+            self._apart.add(genotype.hash)
+            self.reporter.say(f"{genotype.hash} trains fold by fold: {why}")
+        return not why
+
+    def _whole_batches(self, tasks: Sequence[Task]) -> list[tuple[Task, ...]]:
+        """Return every batch that holds one of some jobs, whole, whatever else of it somebody has asked for.
+
+        Inner jobs are in batches that share a left-out group, outer ones in one batch for each group of their subjects.
+        """
+        wanted = {key.hash for key, _ in tasks}
+        inner = dict.fromkeys(left for study in self.plan.studies for _, left in self.plan.inner_left_out(study))
+        groups = self.plan.partition.groups
+        found: list[tuple[Task, ...]] = []
+        for genotype, repetition in dict.fromkeys((job.genotype, key.repetition) for key, job in tasks):
+            batches = shared_batches([self.task(genotype, left) for left in inner], groups) if repetition == 0 else []
+            # The outer job of a subject that is a group of its own is an inner one as well, and is in that batch.
+            tested = [group for group in groups if repetition > 0 or len(group) > 1]
+            batches += [tuple(self.task(genotype, (one,), repetition) for one in group) for group in tested]
+            for batch in batches:
+                parts = fold_batches(batch, self.measure(genotype) or 0)
+                found += [part for part in parts if any(key.hash in wanted for key, _ in part)]
+        return found
+
+    def _record_batch(self, pairs: Sequence[tuple[Job, Outcome]]) -> None:
+        """Record jobs that trained together, in one transaction."""
+        read = [[self.plan.book.subjects[row] for row in job.train_rows] for job, _ in pairs]
+        rows = [
+            (self._keys.pop(job.key), outcome, job.predict_rows, subjects)
+            for (job, outcome), subjects in zip(pairs, read, strict=True)
+        ]
+        self.ledger.add_jobs(rows)
+        for job, _ in pairs:
+            self._done(job)
 
     def _record_job(self, job: Job, outcome: Outcome) -> None:
         read = [self.plan.book.subjects[row] for row in job.train_rows]
         self.ledger.add_job(self._keys.pop(job.key), outcome, job.predict_rows, read)
+        self._done(job)
+
+    def _done(self, job: Job) -> None:
         self._finished.add(job.key)
         for study, own in self._open.items():
             waiting = own.get(job.genotype.hash, [])

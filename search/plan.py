@@ -54,6 +54,7 @@ class Settings:
         time: Seconds that the whole run may take, restarts included; None for no limit.
         job_time: Seconds that one training may take before it is a failure.
         racing: Whether a study stops candidates that are clearly worse after some of their folds.
+        together: Whether the folds of a candidate train as one, where its pipeline allows it.
     """
 
     trials: int = 64
@@ -68,6 +69,7 @@ class Settings:
     time: float | None = None
     job_time: float = JOB_TIME
     racing: bool = False
+    together: bool = False
 
     def problems(self) -> list[Problem | str]:
         """Return everything that is wrong with these settings."""
@@ -88,6 +90,9 @@ class Settings:
         if self.racing and self.asynchronous:
             # What the front was when a candidate was proposed would depend on which jobs had arrived by then.
             rule = "cannot be given with --asynchronous, whose proposals depend on which jobs have finished"
+            problems.append(Problem("--race", rule, "both", "leave one of them out"))
+        if self.racing and self.together:
+            rule = "cannot be given with --together, which trains the folds of a candidate at once"
             problems.append(Problem("--race", rule, "both", "leave one of them out"))
         if self.seed < 0:
             problems.append(Problem("--seed", "must not be negative", str(self.seed)))
@@ -147,7 +152,7 @@ class Plan:
     @property
     def numeric_path(self) -> str:
         """The numeric path of every job of this plan."""
-        return numeric_path(self.settings.device)
+        return numeric_path(self.settings.device, self.settings.together)
 
     @property
     def batches(self) -> tuple[int, ...]:
@@ -249,7 +254,7 @@ def make_plan(
             "asynchronous": settings.asynchronous,
             "time": settings.time,
             "job_time": settings.job_time,
-            "numeric_path": numeric_path(settings.device),
+            "numeric_path": numeric_path(settings.device, settings.together),
         },
         "resamples": {"intervals": 2000, "knee": 1000},
         "partition": partition.to_plain(),

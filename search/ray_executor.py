@@ -12,7 +12,7 @@ import contextlib
 import queue
 import threading
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +27,7 @@ from ray.exceptions import ActorUnavailableError, RayActorError
 from torch import Tensor
 
 from mernas.evaluation.custody import source_key
-from mernas.evaluation.jobs import CRASH, OUT_OF_MEMORY, TIME_OUT, Job, Outcome, learns_from_source
+from mernas.evaluation.jobs import CRASH, OUT_OF_MEMORY, TIME_OUT, Job, Outcome, learns_from_source, seconds_for
 from mernas.evaluation.limits import memory_per_job
 from mernas.evaluation.preparation import recipe_of
 from mernas.search.executor import Block, Feed, Interrupted
@@ -152,6 +152,7 @@ class RayExecutor:
             imports=self._imports,
             share=self._share,
             grace=self._grace,
+            together=block.together,
         )
         self._blocks[name] = deque(block.jobs)
         self._stores[name] = block
@@ -173,38 +174,43 @@ class RayExecutor:
             problem = Problem("Ray Tune", "has ended", f"{type(event).__name__}: {event}", "see log.txt")
             raise RunError(problem) from event
         if isinstance(event, Arrived):
-            job = self._blocks[event.trial].popleft()
+            arrived = [(self._blocks[event.trial].popleft(), outcome) for outcome in event.outcomes]
             if not self._blocks[event.trial]:
                 self._forget(event.trial)
-            on_outcome(job, event.outcome)
+            for job, outcome in arrived:
+                on_outcome(job, outcome)
             return
         if event.trial not in self._blocks:
             return  # all its jobs are done, and its worker has waited for more
         jobs = self._blocks[event.trial]
-        store = self._stores[event.trial].store
+        block = self._stores[event.trial]
         self._forget(event.trial)
         if isinstance(event, Lost) and jobs:
             if not isinstance(event.error, RayActorError) or event.error.actor_init_failed:
                 rule = "a worker cannot do its work"
                 raise RunError(Problem("Ray", rule, last_line(event.error), "see log.txt"))
-            failure = self._blame(jobs[0], event.error, event.seconds)
-            if failure:
-                job = jobs.popleft()
+            # None of a block that trains together has come back: it is to blame as one, and runs again as one.
+            step = [jobs.popleft() for _ in range(len(jobs) if block.together else 1)]
+            failure = self._blame(step, event.error, event.seconds)
+            if not failure:
+                jobs.extendleft(reversed(step))
+            for job in step if failure else ():
                 on_outcome(job, Outcome(job.key, None, failure=failure, attempts=job.attempt))
         if jobs and not self._board.stop.is_set():
-            self._back.append(Block(tuple(jobs), store))
+            self._back.append(Block(tuple(jobs), block.store, block.together))
 
-    def _blame(self, job: Job, error: RayActorError, seconds: float) -> str:
-        """Name the failure of a job whose worker was lost; empty if it was its machine that was lost."""
+    def _blame(self, jobs: Sequence[Job], error: RayActorError, seconds: float) -> str:
+        """Name the failure of a step whose worker was lost; empty if it was its machine that was lost."""
+        first, limit = jobs[0].key, seconds_for(jobs)
         message = str(error)
         # Until Ray has noticed that a machine is gone, what ran there is unavailable. A result can be lost with it too.
         gone = isinstance(error, ActorUnavailableError) or "node has died" in message
         if gone or message.startswith(("NodeDied", "Object", "OwnerDied")):
-            self._moves[job.key] = self._moves.get(job.key, 0) + 1
-            return "" if self._moves[job.key] <= MOST_MOVES else f"{CRASH}: its machine was lost again and again"
+            self._moves[first] = self._moves.get(first, 0) + 1
+            return "" if self._moves[first] <= MOST_MOVES else f"{CRASH}: its machine was lost again and again"
         # Ray says the same of every process that ended by itself or by a signal, so that the clock must tell.
-        if job.seconds is not None and seconds >= job.seconds + self._grace:
-            return f"{TIME_OUT}: took longer than {job.seconds:g} s and heard no alarm"
+        if limit is not None and seconds >= limit + self._grace:
+            return f"{TIME_OUT}: took longer than {limit:g} s and heard no alarm"
         if message.startswith("OutOfMemoryError"):  # Ray's memory monitor ended it
             return f"{OUT_OF_MEMORY}: its worker was ended because the machine had no memory left"
         return f"{CRASH}: its worker was lost"

@@ -20,7 +20,7 @@ from ray.tune.execution import tune_controller
 from ray.tune.search import Searcher
 
 from mernas.evaluation.jobs import Outcome
-from mernas.search.ray_worker import DONE, OUTCOME, BlockTrainable, Parcel
+from mernas.search.ray_worker import DONE, OUTCOMES, BlockTrainable, Parcel
 
 PATIENCE = 60.0
 """So many seconds workers wait for another one to start before they take it that there is no room for it."""
@@ -43,10 +43,10 @@ class Lost:
 
 @dataclass(frozen=True, eq=False)
 class Arrived:
-    """A job has come back."""
+    """A job has come back, or all jobs of a block that trains together."""
 
     trial: str
-    outcome: Outcome
+    outcomes: tuple[Outcome, ...]
 
 
 @dataclass(frozen=True, eq=False)
@@ -190,9 +190,9 @@ class _Listener(_OfOneBoard, tune.Callback):
         self, iteration: int, trials: list[Any], trial: Any, result: dict[str, Any], **info: Any
     ) -> None:
         self._began[trial.trial_id] = time.monotonic()
-        outcome = result.pop(OUTCOME, None)  # Tune keeps the last result of every trial; it need not keep this
-        if outcome is not None:
-            self._board.events.put(Arrived(trial.config["block"], outcome))
+        outcomes = result.pop(OUTCOMES, None)  # Tune keeps the last result of every trial; it need not keep this
+        if outcomes is not None:
+            self._board.events.put(Arrived(trial.config["block"], tuple(outcomes)))
 
     def on_trial_complete(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
         self._ended(trial)

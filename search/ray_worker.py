@@ -22,15 +22,16 @@ from torch import Tensor
 import mernas.components  # noqa: F401  # registers every component
 from mernas.evaluation.custody import FeatureStore, SourceRows
 from mernas.evaluation.fitting import run_job
-from mernas.evaluation.jobs import Job, Outcome
+from mernas.evaluation.folds_together import run_together
+from mernas.evaluation.jobs import Job, Outcome, seconds_for
 from mernas.evaluation.limits import memory_per_job
 from mernas.search.workers import cores
 from mernas.space.registry import REGISTRY
 
 REGISTRY.fill()  # when the process starts: no job is to pay for it with its own time and memory
 
-OUTCOME = "outcome"
-"""Under this name a step hands back what its job gave."""
+OUTCOMES = "outcomes"
+"""Under this name a step hands back what its jobs gave: one, or all of a block that trains together."""
 
 DONE = "block_done"
 """Under this name a step says whether all jobs of its block are done."""
@@ -54,6 +55,7 @@ class Content:
         share: Which part of a GPU's memory belongs to this worker; 0 without a GPU.
         grace: Seconds beyond its limit after which a job that hears no alarm ends with its worker.
         source: Annotations of the source domain, if one of the jobs learns from it.
+        together: Whether the jobs train as one; all of them are then one step.
     """
 
     jobs: tuple[Job, ...]
@@ -63,6 +65,7 @@ class Content:
     share: float
     grace: float
     source: SourceRows | None = None
+    together: bool = False
 
 
 NOTHING = Content(jobs=(), maps={}, memory=None, imports=(), share=0.0, grace=0.0)
@@ -86,7 +89,9 @@ class Parcel:
 
 
 class BlockTrainable(tune.Trainable):
-    """Runs one job of its block in every step."""
+    """Runs one job of its block in every step, or all of them at once if they train together."""
+
+    _place: int
 
     def setup(self, config: dict[str, Any]) -> None:
         """Make the process what every worker is, then take the block; called once in a process."""
@@ -109,17 +114,22 @@ class BlockTrainable(tune.Trainable):
         if self._place == len(self._content.jobs):
             time.sleep(IDLE)
             return {DONE: True}
-        job = self._content.jobs[self._place]
-        self._place += 1
+        end = len(self._content.jobs) if self._content.together else self._place + 1
+        jobs = self._content.jobs[self._place : end]
+        self._place = end
         store = FeatureStore({recipe: maps for recipe, (_, maps) in self._maps.items()}, self._content.source)
         memory = self._free if self._content.memory is None else self._content.memory
-        watchdog = _watchdog(job, self._content.grace)
+        watchdog = _watchdog(jobs, self._content.grace)
+        outcomes: list[Outcome]
         try:
-            outcome: Outcome = run_job(job, store, memory)
+            if self._content.together:
+                outcomes = run_together(jobs, store, memory)
+            else:
+                outcomes = [run_job(jobs[0], store, memory)]
         finally:
             if watchdog is not None:
                 watchdog.cancel()
-        return {OUTCOME: outcome, DONE: self._place == len(self._content.jobs)}
+        return {OUTCOMES: outcomes, DONE: self._place == len(self._content.jobs)}
 
     def _take(self, config: dict[str, Any]) -> None:
         content = config["parcel"].content
@@ -146,11 +156,12 @@ def _mapped(references: Sequence[ray.ObjectRef[NDArray[np.float32]]]) -> list[Te
         return [torch.from_numpy(array) for array in arrays]
 
 
-def _watchdog(job: Job, grace: float) -> threading.Timer | None:
-    """End this process if a job neither ends nor hears the alarm clock, being stuck outside Python."""
-    if job.seconds is None:
+def _watchdog(jobs: Sequence[Job], grace: float) -> threading.Timer | None:
+    """End this process if jobs neither end nor hear the alarm clock, being stuck outside Python."""
+    seconds = seconds_for(jobs)
+    if seconds is None:
         return None
-    timer = threading.Timer(job.seconds + grace, os._exit, (HUNG,))
+    timer = threading.Timer(seconds + grace, os._exit, (HUNG,))
     timer.daemon = True
     timer.start()
     return timer

@@ -26,6 +26,7 @@ from mernas.search.verify_custody import (
     Asked,
     audit_asked,
     baselines_asked,
+    batch_mates,
     check_complete,
     check_custody,
     check_jobs,
@@ -162,7 +163,8 @@ def _independent(reason: str = "") -> Check:
 def _check_results(folder: Path, plan: Plan, ledger: ReadLedger, answers: Check, labelled: bool) -> list[Check]:
     """Make all choices and tables again and compare them."""
     asked = inner_asked(plan, ledger)
-    every = asked | _later(plan, ledger)
+    mates = batch_mates(plan, asked)
+    every = asked | mates | _later(plan, ledger)
     if not labelled:
         check_strangers(ledger, every, answers)
         return _left_out("no file tells the labels")
@@ -179,7 +181,7 @@ def _check_results(folder: Path, plan: Plan, ledger: ReadLedger, answers: Check,
     # Record reads a ledger through three methods, which ReadLedger has; Ledger itself would open the file to write.
     record = Record(plan, cast(Ledger, ledger))
     try:
-        return _compare(folder, plan, ledger, record, asked, answers, decisions)
+        return _compare(folder, plan, ledger, record, asked | mates, answers, decisions)
     except (MernasError, LookupError, ValueError) as error:
         checks = _left_out("the results cannot be made again")
         checks[0].fail("ledger.sqlite", f"{type(error).__name__}: {error}", "a ledger from which results can be made")

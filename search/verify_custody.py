@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from mernas.evaluation.jobs import JobKey
 from mernas.search.ledger import ACCEPTED
 from mernas.search.plan import FINAL, Plan
+from mernas.search.shared_batches import shared_group
 from mernas.search.verify_check import Check, listed
 from mernas.search.verify_ledger import ReadJob, ReadLedger
 
@@ -101,6 +102,21 @@ def inner_asked(plan: Plan, ledger: ReadLedger) -> Asked:
                 key = JobKey(genotype, left_out, 0, plan.numeric_path)
                 asked.setdefault(key.hash, (key, f"study {study}, {genotype} on group {scored}"))
     return asked
+
+
+def batch_mates(plan: Plan, asked: Asked) -> Asked:
+    """Return the inner jobs that train in one batch with some that somebody asked for; they may be there."""
+    if not plan.settings.together:
+        return {}
+    groups = plan.partition.groups
+    inner = dict.fromkeys(left for study in plan.studies for _, left in plan.inner_left_out(study))
+    batches = {left: shared_group(left, groups) for left in inner}
+    found: Asked = {}
+    for genotype, batch in {(key.genotype, batches[key.left_out]) for key, _ in asked.values()}:
+        for left in (left for left in inner if batches[left] == batch):
+            key = JobKey(genotype, left, 0, plan.numeric_path)
+            found[key.hash] = (key, f"the batch of group {batch}, {genotype}")
+    return found
 
 
 def baselines_asked(plan: Plan) -> Asked:

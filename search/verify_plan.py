@@ -16,6 +16,7 @@ import pandas as pd
 import mernas
 from mernas.components.datasets.clip import Clip, Dataset
 from mernas.evaluation.bootstrap import DEVIATION_RESAMPLES, RESAMPLES
+from mernas.evaluation.jobs import TOGETHER
 from mernas.evaluation.partition import Partition, partition_from_plain
 from mernas.evaluation.picking import parse_rule
 from mernas.evaluation.racing import racing_settings
@@ -202,6 +203,7 @@ def _rebuilt(stated: Stated, clips: list[ClipRow], ledger: ReadLedger, check: Ch
         asynchronous=search["asynchronous"],
         time=search["time"],
         job_time=search["job_time"],
+        together=search["numeric_path"].endswith(TOGETHER),
         racing=bool(search.get("racing", False)),  # plans before racing do not always say
     )
     check.equal("plan.yaml, racing", search.get("racing", False), racing_settings() if settings.racing else False)

@@ -122,8 +122,7 @@ def run_epochs(
             total += value.detach()
             step += 1
         if not torch.isfinite(total):
-            rule = "the loss is no longer a finite number"
-            raise NotFiniteError(Problem("training", rule, f"epoch {epoch}", "lower the learning rate"))
+            raise NotFiniteError(lost_loss(epoch))
         if average is not None and epoch == course.epochs:
             average.finish()
         if on_epoch is not None:
@@ -131,8 +130,17 @@ def run_epochs(
     network.eval()
     # The last step comes after the last loss.
     if not all(bool(torch.isfinite(tensor).all()) for tensor in network.state_dict().values()):
-        rule = "a weight is not a finite number"
-        raise NotFiniteError(Problem("training", rule, "after the last epoch", "lower the learning rate"))
+        raise NotFiniteError(lost_weight())
+
+
+def lost_loss(epoch: int) -> Problem:
+    """Return what is wrong if the losses of an epoch, counted from 1, are not finite."""
+    return Problem("training", "the loss is no longer a finite number", f"epoch {epoch}", "lower the learning rate")
+
+
+def lost_weight() -> Problem:
+    """Return what is wrong if a weight is not finite at the end."""
+    return Problem("training", "a weight is not a finite number", "after the last epoch", "lower the learning rate")
 
 
 def _batches(course: Course, labels: Tensor, generator: torch.Generator) -> list[Tensor]:

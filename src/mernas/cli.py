@@ -103,6 +103,7 @@ def cli() -> None:
     show_default=True,
     help="Stop a candidate after any of its folds where another one is clearly better.",
 )
+@click.option("--together", is_flag=True, help="Train the folds of a pipeline as one, as suits a GPU.")
 @click.option("--asynchronous", is_flag=True, help="Studies never wait; one seed no longer gives one result.")
 @click.option("--seed", type=int, default=0, show_default=True, metavar="S", help="One seed, one result.")
 @click.option(
@@ -149,6 +150,7 @@ def search_command(**options: Any) -> None:
 @click.option("--seed", type=int, default=0, show_default=True, metavar="S", help="One seed, one result.")
 @_workers("1")
 @click.option("--out", type=Path, metavar="FILE.csv", help="Also write the predictions.")
+@click.option("--together", is_flag=True, help="Train the folds of a pipeline as one, as suits a GPU.")
 @click.option("--keep", type=Path, metavar="DIR", help="Keep finished folds there; the same command then resumes.")
 @click.option("--json", "as_json", is_flag=True, help="Print the scores as JSON.")
 def evaluate_command(pipeline: str, data: tuple[str, ...], protocol: str, **options: Any) -> None:

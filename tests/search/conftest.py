@@ -47,3 +47,11 @@ def raced(many: Dataset, toy_space: Path, tmp_path_factory: pytest.TempPathFacto
     """A finished search whose candidates raced."""
     folder = tmp_path_factory.mktemp("raced") / "run"
     return run_search(many, space=toy_space, out=folder, cache=tmp_path_factory.mktemp("raced-cache"), **RACED)
+
+
+@pytest.fixture(scope="session")
+def joined(toy: Callable[..., Dataset], toy_space: Path, tmp_path_factory: pytest.TempPathFactory) -> SearchResult:
+    """A finished search whose folds trained together."""
+    folder = tmp_path_factory.mktemp("joined") / "run"
+    cache = tmp_path_factory.mktemp("joined-cache")
+    return run_search(toy(), space=toy_space, out=folder, cache=cache, together=True, **SMALL)

@@ -19,6 +19,7 @@ import pytest
 from mernas.components.datasets.clip import Dataset
 from mernas.evaluation.custody import FeatureStore
 from mernas.evaluation.fitting import run_job
+from mernas.evaluation.folds_together import run_together
 from mernas.evaluation.jobs import Job, Outcome, make_job
 from mernas.evaluation.rows import number_rows
 from mernas.search.dispatch import MOST_FAILURES, Dispatcher
@@ -192,6 +193,18 @@ def test_every_job_comes_back_once_with_the_bits_of_a_job_run_alone(executor: Ex
         assert np.array_equal(alone.epoch_predictions, found[job.key].epoch_predictions)  # type: ignore[arg-type]  # dito
         assert found[job.key].seconds > 0
         assert ":" in found[job.key].host
+
+
+def test_a_block_that_trains_together_comes_back_with_the_bits_of_a_batch_of_its_own(
+    executor: Executor, jobs: Jobs
+) -> None:
+    made, single = jobs.make(width=3), jobs.make(width=2, count=1)
+    store = jobs.store([*made, *single])
+    found = collect(executor, [Block(tuple(made), store, together=True), Block(tuple(single), store)])
+    assert set(found) == {job.key for job in [*made, *single]}
+    for job, alone in zip(made, run_together(made, store), strict=True):
+        assert alone.failure == found[job.key].failure == ""
+        assert np.array_equal(alone.probabilities, found[job.key].probabilities)  # type: ignore[arg-type]  # not None
 
 
 def test_an_executor_runs_again_and_may_have_nothing_to_do(executor: Executor, jobs: Jobs) -> None:

@@ -82,6 +82,19 @@ def test_nor_do_they_change_which_candidates_its_study_stops_and_when(
     check_sealed(group, many, raced, raced_settings, toy_clip, toy_space, tmp_path)
 
 
+@pytest.mark.parametrize("group", [0, 1, 2])
+def test_nor_do_they_change_a_bit_where_folds_train_together(
+    group: int,
+    toy_clip: Callable[[str, np.ndarray], Clip],
+    toy: Callable[..., Dataset],
+    toy_space: Path,
+    small: dict[str, Any],
+    joined: SearchResult,
+    tmp_path: Path,
+) -> None:
+    check_sealed(group, toy(), joined, {**small, "together": True}, toy_clip, toy_space, tmp_path)
+
+
 def check_sealed(
     group: int,
     data: Dataset,
