@@ -33,6 +33,7 @@ import numpy as np
 import optuna
 import torch
 from numpy.typing import NDArray
+from tabular.hypervolume import hypervolume
 
 from mernas.components.topologies.network import build_network, fit_normalisation
 from mernas.components.training.objective import build_objective
@@ -77,14 +78,10 @@ Side = dict[str, list[Found]]
 """What one side has found, by study."""
 
 
-def hypervolume(candidates: Sequence[Candidate], limit: int) -> float:
+def share_of_plane(candidates: Sequence[Candidate], limit: int) -> float:
     """Return the share of the rectangle of UF1 and log parameters, up to the limit, that some candidates dominate."""
-    area, reached = 0.0, 0.0
-    for one in sorted(candidates, key=lambda one: one.parameters):
-        if one.completed and one.uf1 > reached:
-            area += (one.uf1 - reached) * (1 - math.log(one.parameters) / math.log(limit))
-            reached = one.uf1
-    return area
+    points = [(one.uf1, math.log10(one.parameters)) for one in candidates if one.completed]
+    return hypervolume(points, (0.0, math.log10(limit))) / math.log10(limit)
 
 
 def over_time(side: Side, times: NDArray[np.float64], limit: int) -> NDArray[np.float64]:
@@ -92,7 +89,8 @@ def over_time(side: Side, times: NDArray[np.float64], limit: int) -> NDArray[np.
     return np.array(
         [
             statistics.mean(
-                hypervolume([one.candidate for one in found if one.seconds <= moment], limit) for found in side.values()
+                share_of_plane([one.candidate for one in found if one.seconds <= moment], limit)
+                for found in side.values()
             )
             for moment in times
         ]

@@ -29,6 +29,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from tabular.hypervolume import hypervolume
+
 from mernas.components.datasets.clip import Dataset
 from mernas.evaluation.fitting import run_job
 from mernas.evaluation.jobs import Job, Outcome
@@ -110,15 +112,10 @@ def inner_jobs(plan: Plan, record: Record, finished: set[str]) -> set[str]:
     return keys & finished
 
 
-def hypervolume(candidates: Sequence[Candidate]) -> float:
-    """The area of inner UF1 against log10 of the parameters that some candidates reach, within the limit."""
-    area, width = 0.0, 0.0
-    for one in sorted(front_of(candidates), key=lambda one: -one.uf1):  # from the largest and best to the smallest
-        reach = math.log10(LIMIT) - math.log10(max(one.parameters, 1))
-        if reach > width:
-            area += one.uf1 * (reach - width)
-            width = reach
-    return area
+def reached(candidates: Sequence[Candidate]) -> float:
+    """The hypervolume of inner UF1 against log10 of the parameters that some candidates reach, within the limit."""
+    points = [(one.uf1, math.log10(max(one.parameters, 1))) for one in candidates if one.completed]
+    return hypervolume(points, (0.0, math.log10(LIMIT)))
 
 
 def fewest_folds(plan: Plan, study: str) -> int:
@@ -177,9 +174,9 @@ def compare(plan: Plan, folder: Path, known: dict[str, Outcome], inner: bool) ->
     print(f"            {bound:,} at the very least; ratio {bound / len(jobs):.3f}")
     counts = ", ".join(f"{count} after {fold}" for fold, count in sorted(stopped["folds"].value_counts().items()))
     print(f"stopped: {len(stopped)} of {accepted} candidates; folds: {counts or 'none'}")
-    area, race_area = hypervolume(record.candidates(FINAL)), hypervolume(race_record.candidates(FINAL))
+    area, race_area = reached(record.candidates(FINAL)), reached(race_record.candidates(FINAL))
     print(f"hypervolume of the final study's front: {area:.4f} and {race_area:.4f}; ratio {race_area / area:.4f}")
-    kept = [hypervolume(race_record.candidates(s)) / hypervolume(record.candidates(s)) for s in plan.studies]
+    kept = [reached(race_record.candidates(s)) / reached(record.candidates(s)) for s in plan.studies]
     print(f"            over all studies: mean ratio {sum(kept) / len(kept):.4f}, smallest {min(kept):.4f}")
     inside = whole is None or raced is None or nested_figures(whole, raced)
     if plan.settings.sampler == "random":

@@ -1,9 +1,10 @@
 """Layers that train as torch's do, but faster on a processor.
 
-On one thread torch spends most of the time of a small network not in convolutions, but in these three: it draws every
-number of a dropout mask by itself, normalises few channels and looks for maxima in scalar code. Here the same functions
-are made of operations that torch does with whole vector registers. Maxima and their gradients are torch's to the bit;
-batch normalisation is equal to rounding; dropout draws its masks from other random bits, with the same distribution.
+On one thread torch spends most of the time of a small network not in convolutions, but in dropout, batch normalisation
+and max pooling: it draws every number of a mask by itself, and goes through few channels in scalar code. Here the same
+functions are made of operations that torch does with whole vector registers. Maxima and their gradients are torch's to
+the bit; batch normalisation is equal to rounding; dropout draws its masks from other random bits, with the same
+distribution.
 
 Each class is torch's class with another `forward` in training, so it may take the place of one and give it back
 (`mernas.evaluation.quickening`). Whatever it does not know how to do faster, and all of evaluation, is torch's own.

@@ -1,6 +1,6 @@
 """Quickening: a network trains in the cheapest form that is equal to its own, and is itself again afterwards.
 
-On a processor three things are done while it trains:
+On a processor these things are done while it trains:
 
 - maps and the weights of convolutions lie channels last, which is hardly ever slower and up to seven times faster;
 - dropout, batch normalisation and max pooling become those of `mernas.evaluation.quick_layers`, and a ReLU behind a
