@@ -143,8 +143,8 @@ def numeric_state(seed: int, device: str) -> Iterator[None]:
     """Set what makes equal jobs give equal bits in every process, and leave the process as it was.
 
     One thread for torch and for linear algebra, denormal numbers flushed to zero (they slow a processor down and carry
-    nothing), torch's generators seeded, and on an accelerator cuDNN held to algorithms that repeat themselves. One thing
-    stays: the process keeps freed memory from now on, which changes no result.
+    nothing), torch's generators seeded, and on an accelerator cuDNN held to algorithms that repeat themselves.
+    One thing stays: the process keeps freed memory from now on, which changes no result.
     """
     keep_memory()
     threads = torch.get_num_threads()
