@@ -8,15 +8,18 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from mernas.evaluation.fitting import run_job
 from mernas.evaluation.jobs import Job
 from mernas.evaluation.picking import format_size
+from mernas.search.costs import outer_rows
 from mernas.search.executor import Interrupted
 from mernas.search.ledger import ACCEPTED
 from mernas.search.nested import NestedSearch
 from mernas.search.plan import FINAL, Plan
 from mernas.search.sampling import first_batch
 from mernas.space.genotype import Genotype
+
+BASELINES, OUTER_TEST = "Baselines", "Outer test"
+"""What the last two stages are called."""
 
 
 @dataclass(frozen=True)
@@ -111,7 +114,6 @@ def remaining(plan: Plan, costs: Costs, done: int, until: int) -> tuple[tuple[st
     groups = len(plan.partition.groups)
     pairs, subjects, every = groups * (groups - 1) // 2, len(plan.dataset.subjects), len(plan.book.subjects)
     pair_rows, single_rows = (1 - 2 / groups) * every, (1 - 1 / groups) * every
-    outer_rows = (1 - 1 / subjects) * every
     # A first batch shares its pair jobs among all studies; later ones are taken to share none.
     shared = pairs * pair_rows + groups * single_rows
     alone = 2 * pairs * pair_rows + groups * single_rows
@@ -124,11 +126,12 @@ def remaining(plan: Plan, costs: Costs, done: int, until: int) -> tuple[tuple[st
         stages.append(("Later rounds", later * (2 * pairs + groups), later * costs.mean * alone))
     sizes = {name: len(grid) for name, grid in plan.families.items()}
     baseline_seconds = sum(size * costs.families.get(name, 0.0) for name, size in sizes.items()) * shared
-    stages.append(("Baselines", sum(sizes.values()) * (pairs + groups), baseline_seconds))
-    worst = [costs.within(plan.budgets, budget) for budget in plan.budgets] + [costs.dearest] * len(plan.rules)
+    stages.append((BASELINES, sum(sizes.values()) * (pairs + groups), baseline_seconds))
+    every_choice = [costs.within(plan.budgets, budget) for budget in plan.budgets] + [costs.dearest] * len(plan.rules)
+    worst = sorted(every_choice, reverse=True)[:until]  # no study can choose more pipelines than it has proposed
     tests = (len(worst) + len(sizes)) * subjects * plan.settings.seeds
     per_row = sum(worst) + sum(costs.families.get(name, 0.0) for name in sizes)
-    stages.append(("Outer test", tests, per_row * outer_rows * subjects * plan.settings.seeds))
+    stages.append((OUTER_TEST, tests, per_row * outer_rows(plan) * subjects * plan.settings.seeds))
     return tuple(stages)
 
 
@@ -182,6 +185,8 @@ def _pilot_job(search: NestedSearch, genotype: Genotype) -> Job:
 
 def _pilot(search: NestedSearch, genotype: Genotype, failures: list[str]) -> float | None:
     """Seconds of a pilot, or None if it failed, which is written down."""
+    from mernas.evaluation.fitting import run_job  # here, because it imports torch, which counting does without
+
     if search.stopping():
         raise Interrupted
     outcome = run_job(_pilot_job(search, genotype), search.store([genotype]))

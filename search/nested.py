@@ -10,11 +10,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
+from itertools import groupby
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
 from mernas.evaluation.jobs import Job, JobKey, Outcome, make_job
 from mernas.search.choosing import Chosen, Row, audited_candidates, choose, choose_baselines, outer_jobs
+from mernas.search.costs import outer_block, outer_rows, seconds_per_row
 from mernas.search.dispatch import Dispatcher
 from mernas.search.executor import Executor
 from mernas.search.ledger import ACCEPTED, Draw, Ledger
@@ -33,8 +35,6 @@ if TYPE_CHECKING:  # the maps are tensors, and a driver need not load torch to h
 Task = tuple[JobKey, Job]
 Count = Callable[[Genotype, int], int]
 """Returns the parameter count of a pipeline for so many classes; raises `SpaceError` where it does not build."""
-OUTER_BLOCK = 8
-"""At most so many subjects of one pipeline's outer test are done by one worker at a stretch."""
 
 
 class Shelf(Protocol):
@@ -55,8 +55,8 @@ class NestedSearch:
         cache: The folder of prepared maps; None for the default.
         reporter: Who tells the user.
         stopping: Whether the user wants to stop.
-        time_for: Asked before every round whether there is time for it, with the proposals per study that are finished
-            and those that the round would bring them to; None for no time limit.
+        time_for: Asked before every round how many proposals per study there is time for, with those that are finished,
+            those that are drawn, and how many the round would have; None for no time limit.
         shelf: Where the maps come from; None to prepare them from the clips of the plan, into `cache`.
         count: How a pipeline is measured; None to build its network without weights and count.
     """
@@ -67,7 +67,7 @@ class NestedSearch:
     cache: Path | None = None
     reporter: Reporter = field(default_factory=Silent)
     stopping: Callable[[], bool] = lambda: False
-    time_for: Callable[[int, int], bool] | None = None
+    time_for: Callable[[int, int, int], int] | None = None
     shelf: Shelf | None = None
     count: Count | None = None
 
@@ -105,8 +105,7 @@ class NestedSearch:
         chosen = choose(self.plan, self.record)
         self.execute("Baselines", self.baseline_tasks())
         baselines = choose_baselines(self.plan, self.record)
-        outer = self.outer_tasks([*chosen.front, *chosen.rules, *baselines])
-        self.execute("Outer test", outer, OUTER_BLOCK)
+        self.execute_outer("Outer test", self.outer_tasks([*chosen.front, *chosen.rules, *baselines]))
         return chosen, baselines
 
     def audit(self) -> None:
@@ -114,7 +113,7 @@ class NestedSearch:
         self.ledger.begin_audit()
         genotypes = [self.ledger.genotype(one.genotype) for one in audited_candidates(self.plan, self.record)]
         tasks = [self.task(genotype, (subject,)) for genotype in genotypes for subject in self.plan.partition.subjects]
-        self.execute("Audit", tasks, OUTER_BLOCK)
+        self.execute_outer("Audit", tasks)
 
     def search(self) -> None:
         """Let all studies propose until they have had their trials, and run the inner jobs of their proposals."""
@@ -163,13 +162,19 @@ class NestedSearch:
         """Return what a study proposes in a batch; what is not in the ledger yet is drawn and written."""
         known: list[Draw] = self.ledger.batch(study, number)
         if not known:
+            size = self.batches[number]
             if number == 0:
-                known, genotypes = first_batch(self.plan, study, self.measure)
+                known, genotypes = first_batch(self.plan, study, self.measure, size)
             else:
-                known, genotypes = next_batch(self.plan, self.record, study, number, self.measure)
+                known, genotypes = next_batch(self.plan, self.record, study, number, self.measure, size)
             self.ledger.add_batch(known, genotypes)
         accepted = (draw.genotype for draw in known if draw.state == ACCEPTED and draw.genotype is not None)
         return [self.ledger.genotype(key) for key in accepted]
+
+    @property
+    def batches(self) -> tuple[int, ...]:
+        """How many proposals per study each batch has, up to where the time was up."""
+        return self.plan.batches_until(self.ledger.ended_at())
 
     def _is_decided(self, study: str, genotype: str) -> bool:
         """Whether a candidate with unfinished jobs needs none of them: only in a race."""
@@ -179,9 +184,8 @@ class NestedSearch:
         return [(study, genotype) for study, genotype in proposals if genotype.hash in self._open[study]]
 
     def _may_propose(self, study: str) -> bool:
-        number, batches = self._opened[study], self.plan.batches
-        ended = self.ledger.ended_at()
-        if number == len(batches) or (ended is not None and sum(batches[:number]) >= ended):
+        number = self._opened[study]
+        if number == len(self.batches):
             return False
         if self.plan.settings.asynchronous and number > 0:
             return len(self._open[study]) < self.plan.settings.batch
@@ -191,7 +195,7 @@ class NestedSearch:
         """Return those of the studies that are ready which may propose under the time limit, if there is one.
 
         A study that lags behind another one may always catch up, so that all end at the same number of proposals.
-        Where time is up, that number is recorded.
+        Where there is no time for a whole round, the number at which all end is recorded before a smaller one begins.
         """
         if self.time_for is None or not ready or self.ledger.ended_at() is not None:
             return ready
@@ -206,16 +210,17 @@ class NestedSearch:
         recorded = any(self.ledger.batch(study, number) for study in ready)
         # A candidate that still waits for some of its jobs counts as one that is still to be done.
         done = min(count - len(self._open[study]) for study, count in drawn.items())
-        if recorded or self.time_for(done, most + self.plan.batches[number]):
-            return ready
-        self.ledger.end_proposals(most)
-        return []
+        room = self.plan.batches[number]
+        fitting = room if recorded else self.time_for(done, most, room)
+        if fitting < room:
+            self.ledger.end_proposals(most + fitting)
+        return ready if fitting else []
 
     def _to_come(self) -> int:
         """The most inner jobs that later proposals can need."""
-        batches, ended = self.plan.batches, self.ledger.ended_at()
-        trials = sum(batches) if ended is None else ended
-        left = {study: max(trials - sum(batches[: self._opened[study]]), 0) for study in self.plan.studies}
+        batches = self.batches
+        trials = sum(batches)
+        left = {study: trials - sum(batches[: self._opened[study]]) for study in self.plan.studies}
         return sum(number * len(self.plan.inner_left_out(study)) for study, number in left.items())
 
     def _waiting_jobs(self) -> set[str]:
@@ -267,13 +272,20 @@ class NestedSearch:
         self._keys.update((key.hash, key) for key, _ in left)
         return left
 
-    def execute(self, title: str, tasks: Sequence[Task], most: int | None = None) -> None:
+    def execute_outer(self, title: str, tasks: Sequence[Task]) -> None:
+        """Run outer jobs, the dearest pipelines first and in small blocks, so that workers end at the same time."""
+        per_row, rows = seconds_per_row(self.ledger, self.plan.book), outer_rows(self.plan)
+        seconds = {job.genotype: per_row.get(job.genotype.hash, 0.0) * rows for _, job in tasks}
+        ordered = sorted(tasks, key=lambda task: -seconds[task[1].genotype])
+        self.execute(title, ordered, lambda genotype: outer_block(seconds[genotype]))
+
+    def execute(self, title: str, tasks: Sequence[Task], most: Callable[[Genotype], int] | None = None) -> None:
         """Run those of some jobs that the ledger does not hold, and write each as it arrives.
 
         Args:
             title: What the user is told that this is.
             tasks: The jobs, those of one pipeline together.
-            most: The largest number of jobs that one worker does at a stretch.
+            most: Returns the largest number of jobs of a pipeline that one worker does at a stretch; None for all.
         """
         self._finished = self.ledger.finished()
         waiting = self.unfinished(tasks)
@@ -285,7 +297,11 @@ class NestedSearch:
         dispatcher.run(self.stopping)
 
     def _hand_over(
-        self, dispatcher: Dispatcher, tasks: Sequence[Task], store: FeatureStore, most: int | None = None
+        self,
+        dispatcher: Dispatcher,
+        tasks: Sequence[Task],
+        store: FeatureStore,
+        most: Callable[[Genotype], int] | None = None,
     ) -> int:
         """Give jobs to a dispatcher, those that train together in whole batches; return how many are new to it."""
         joined = {genotype for genotype in {job.genotype for _, job in tasks} if self._trains_together(genotype)}
@@ -293,7 +309,10 @@ class NestedSearch:
         for batch in self._whole_batches([task for task in tasks if task[1].genotype in joined]):
             self._keys.update((key.hash, key) for key, _ in batch)
             added += dispatcher.add_batch([job for _, job in batch], store)
-        return added + dispatcher.add([job for _, job in tasks if job.genotype not in joined], store, most)
+        apart = [job for _, job in tasks if job.genotype not in joined]
+        for genotype, jobs in groupby(apart, key=lambda job: job.genotype):
+            added += dispatcher.add(list(jobs), store, None if most is None else most(genotype))
+        return added
 
     def _trains_together(self, genotype: Genotype) -> bool:
         if not self.plan.settings.together or not genotype.is_network:

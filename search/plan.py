@@ -10,7 +10,7 @@ import hashlib
 import json
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import mernas
@@ -162,6 +162,19 @@ class Plan:
             return (first, *[1] * (self.settings.trials - first))
         whole, rest = divmod(self.settings.trials, self.settings.batch)
         return (*[self.settings.batch] * whole, *([rest] if rest else []))
+
+    def batches_until(self, trials: int | None) -> tuple[int, ...]:
+        """Return the batches of a run that ends at so many proposals per study; the last may be a smaller one.
+
+        They are those of a plan of so many trials.
+
+        Args:
+            trials: Where it ends; None for all that are planned.
+        """
+        if trials is None:
+            return self.batches
+        settings = replace(self.settings, trials=min(trials, self.settings.trials))
+        return replace(self, settings=settings).batches
 
     def inner_left_out(self, study: str) -> list[tuple[int, tuple[str, ...]]]:
         """Return (group k that is scored, subjects left out) for every inner job of a study.

@@ -19,10 +19,10 @@ from mernas.evaluation.partition import make_partition, read_partition
 from mernas.evaluation.picking import default_rules, parse_budgets, parse_size
 from mernas.search.baselines import families
 from mernas.search.choosing import Chosen
+from mernas.search.clock import Clock
 from mernas.search.duration import format_duration, parse_duration
 from mernas.search.executor import Executor, Interrupted
 from mernas.search.finished import open_run
-from mernas.search.forecast import Costs, measured, pilot, remaining
 from mernas.search.ledger import Ledger
 from mernas.search.lock import sole_driver
 from mernas.search.named_data import load_named, named_data
@@ -42,7 +42,7 @@ from mernas.search.results import (
     write_text,
 )
 from mernas.search.workers import chosen_executor, working
-from mernas.space.errors import DataError, PlanError, Problem, RunError, SpaceError, UnknownNameError
+from mernas.space.errors import DataError, PlanError, Problem, SpaceError, UnknownNameError
 from mernas.space.genotype import Genotype
 from mernas.space.presets import load_preset, preset_names
 from mernas.space.restriction import load_space
@@ -366,7 +366,7 @@ def execute_plan(
         with working(executor, workers, plan.settings.device, address, folder / "log.txt") as made:
             search = NestedSearch(plan, ledger, made, cache, reporter, stopping)
             if plan.settings.time is not None:
-                search.time_for = _Clock(search, plan.settings.time)
+                search.time_for = Clock(search, plan.settings.time)
             try:
                 chosen, baselines = search.run()
             except (Interrupted, KeyboardInterrupt):
@@ -449,33 +449,3 @@ def _places(texts: Sequence[str]) -> str:
     """What is kept in data.txt: the same texts with absolute paths, so that they hold from any folder."""
     parts = [named_data(text) for text in texts]
     return "".join(f"{name}={Path(path).expanduser().resolve()}\n" if path else f"{name}\n" for name, path in parts)
-
-
-class _Clock:
-    """Says whether there is time for one more round: what was spent, the round, and the outer test at its worst."""
-
-    def __init__(self, search: NestedSearch, seconds: float) -> None:
-        self._search = search
-        self._seconds = seconds
-        self._pilot: Costs | None = None
-
-    def __call__(self, done: int, until: int) -> bool:
-        search = self._search
-        if self._pilot is None:
-            self._pilot = pilot(search)[0]
-        costs = measured(search, self._pilot)
-        if not costs.networks:
-            found = (*self._pilot.failures, "no pilot at all")[0]
-            raise RunError(
-                Problem("--time", "cannot be kept, because every pilot failed", found, "see `mernas doctor`")
-            )
-        work = sum(seconds for _, _, seconds in remaining(search.plan, costs, done, until))
-        forecast = search.ledger.seconds() + work / search.executor.workers
-        if forecast <= self._seconds:
-            return True
-        if done == 0:
-            rule = "is too short for one round and the outer test at its worst"
-            found = f"{format_duration(self._seconds)}, forecast {format_duration(forecast)}"
-            remedy = "allow more time, more --workers, a lower --max-params or fewer --budgets"
-            raise PlanError(Problem("--time", rule, found, remedy))
-        return False

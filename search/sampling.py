@@ -49,7 +49,7 @@ Proposals = Iterator[tuple[Genotype, Callable[[str], None]]]
 """Proposals without end or to the end of the grid, each with whom to tell if it is not accepted, and why."""
 
 
-def first_batch(plan: Plan, study: str, measure: Measure, *, dealing: bool = True) -> Proposed:
+def first_batch(plan: Plan, study: str, measure: Measure, size: int | None = None, *, dealing: bool = True) -> Proposed:
     """Return the first batch, which is the same in all studies but for the study's name.
 
     Presets that lie in the space come first, by name, at most half of the batch. Then come draws from the run's seed,
@@ -62,11 +62,12 @@ def first_batch(plan: Plan, study: str, measure: Measure, *, dealing: bool = Tru
         plan: The plan.
         study: The study.
         measure: Returns a pipeline's parameter count, or None where it does not build.
+        size: How many places it has; by default as many as planned.
         dealing: Whether inputs are dealt out; without it they are drawn as everything else, to compare the two.
     """
+    size = plan.batches[0] if size is None else size
     if plan.settings.sampler == GRID:
-        return _fill(plan, study, 0, [], {}, _grid_points(plan, []), measure)
-    size = plan.batches[0]
+        return _fill(plan, study, 0, size, [], {}, _grid_points(plan, []), measure)
     bounds = sorted({*plan.budgets, plan.settings.max_parameters})
     filled = [0] * len(bounds)
     batch = _Batch(plan, study, 0, 0, measure)
@@ -108,7 +109,9 @@ def first_batch(plan: Plan, study: str, measure: Measure, *, dealing: bool = Tru
     return batch.draws, batch.genotypes
 
 
-def next_batch(plan: Plan, record: Record, study: str, number: int, measure: Measure) -> Proposed:
+def next_batch(
+    plan: Plan, record: Record, study: str, number: int, measure: Measure, size: int | None = None
+) -> Proposed:
     """Return a later batch of a study.
 
     An asynchronous study proposes while candidates of its earlier batches are under way. The sampler is then told that
@@ -121,6 +124,7 @@ def next_batch(plan: Plan, record: Record, study: str, number: int, measure: Mea
         study: The study.
         number: The batch, from 1.
         measure: Returns a pipeline's parameter count, or None where it does not build.
+        size: How many places it has; by default as many as planned.
 
     Raises:
         LookupError: If a job of an earlier batch is unfinished and the plan is not asynchronous.
@@ -132,13 +136,15 @@ def next_batch(plan: Plan, record: Record, study: str, number: int, measure: Mea
     else:
         rebuilt = rebuild(plan, record, study, number, history)
         proposals = _sampled(plan, rebuilt, standings, measure)
-    return _fill(plan, study, number, history, standings, proposals, measure)
+    size = plan.batches[number] if size is None else size
+    return _fill(plan, study, number, size, history, standings, proposals, measure)
 
 
 def _fill(
     plan: Plan,
     study: str,
     number: int,
+    size: int,
     history: Sequence[Draw],
     standings: Standings,
     proposals: Proposals,
@@ -146,7 +152,6 @@ def _fill(
 ) -> Proposed:
     """Fill every place of a batch from the sampler's proposals, each refused one drawn again."""
     batch = _Batch(plan, study, number, len(history), measure)
-    size = plan.batches[number]
     while batch.place < size:
         for genotype, tell in itertools.islice(proposals, REDRAWS + 1):
             parameters = measure(genotype)

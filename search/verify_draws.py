@@ -44,7 +44,7 @@ def check_draws(plan: Plan, ledger: ReadLedger, finished: bool, check: Check) ->
             check.equal(f"study {study}, trials that count", count, trials)
         else:
             check.expect(count <= trials, f"study {study}, trials that count", count, f"at most {trials}")
-        _check_study(plan, ledger, study, check)
+        _check_study(plan, ledger, study, plan.batches_until(trials), check)
     first = {study: [_content(draw) for draw in ledger.draws(study) if draw.batch == 0] for study in plan.studies}
     begun = [draws for draws in first.values() if draws]
     for study, draws in first.items():
@@ -59,10 +59,10 @@ def _trials(plan: Plan, ledger: ReadLedger, check: Check) -> int:
     ended = ledger.about.get("trials")
     if ended is None:
         return plan.settings.trials
-    possible = {sum(plan.batches[:number]) for number in range(1, len(plan.batches) + 1)}
     limited = plan.settings.time is not None
-    valid = limited and ended.isdigit() and int(ended) in possible
-    check.expect(valid, "ledger.sqlite, trials", ended, "the end of a batch, and only in a run of limited time")
+    valid = limited and ended.isdigit() and 1 <= int(ended) < plan.settings.trials
+    possible = f"1 to {plan.settings.trials - 1}, and only in a run of limited time"
+    check.expect(valid, "ledger.sqlite, trials", ended, possible)
     return int(ended) if ended.isdigit() else plan.settings.trials
 
 
@@ -70,17 +70,18 @@ def _content(draw: Draw) -> tuple[object, ...]:
     return (draw.number, draw.place, draw.state, draw.origin, draw.genotype)
 
 
-def _check_study(plan: Plan, ledger: ReadLedger, study: str, check: Check) -> None:
+def _check_study(plan: Plan, ledger: ReadLedger, study: str, sizes: Sequence[int], check: Check) -> None:
+    """Check all draws of one study, whose batches should have so many places."""
     draws = ledger.draws(study)
     numbers = [draw.number for draw in draws]
     check.equal(f"study {study}, numbers of its draws", numbers, list(range(len(draws))))
     batches = sorted({draw.batch for draw in draws})
     check.equal(f"study {study}, batches", batches, list(range(len(batches))))
     check.expect(
-        all(0 <= batch < len(plan.batches) for batch in batches),
+        all(0 <= batch < len(sizes) for batch in batches),
         f"study {study}, batches",
         batches,
-        f"at most {len(plan.batches)}",
+        f"at most {len(sizes)}",
     )
     check.expect(
         [draw.batch for draw in draws] == sorted(draw.batch for draw in draws),
@@ -91,15 +92,17 @@ def _check_study(plan: Plan, ledger: ReadLedger, study: str, check: Check) -> No
     before: set[str | None] = set()
     for batch in batches:
         own = [draw for draw in draws if draw.batch == batch]
-        if 0 <= batch < len(plan.batches):
-            _check_batch(plan, ledger, own, before, check)
+        if 0 <= batch < len(sizes):
+            _check_batch(plan, ledger, own, sizes[batch], before, check)
         before |= {draw.genotype for draw in own if draw.state == ACCEPTED}
 
 
-def _check_batch(plan: Plan, ledger: ReadLedger, draws: Sequence[Draw], before: set[str | None], check: Check) -> None:
+def _check_batch(
+    plan: Plan, ledger: ReadLedger, draws: Sequence[Draw], size: int, before: set[str | None], check: Check
+) -> None:
     """Check one batch of one study; `before` are the pipelines that it accepted in earlier batches."""
     place, here = 0, set[str | None]()
-    study, batch, size = draws[0].study, draws[0].batch, plan.batches[draws[0].batch]
+    study, batch = draws[0].study, draws[0].batch
     for draw in draws:
         where = f"study {study}, draw {draw.number}"
         check.equal(f"{where}, place", draw.place, place)

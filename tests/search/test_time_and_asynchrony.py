@@ -18,6 +18,7 @@ from mernas.search.ledger import ACCEPTED, Ledger
 from mernas.search.nested import NestedSearch
 from mernas.search.plan import FINAL, Plan
 from mernas.search.run import SearchResult, plan_search, run_search
+from mernas.search.verify import verify_run
 from mernas.space.errors import PlanError
 
 
@@ -28,56 +29,89 @@ def counted(folder: Path, plan: Plan) -> dict[str, int]:
     return counts
 
 
-class Budget:
-    """In the place of the clock: allows so many rounds."""
+class Allowance:
+    """In the place of the clock: allows so many proposals per study."""
 
-    rounds = 1
+    trials = 3
 
     def __init__(self, search: NestedSearch, seconds: float) -> None:
-        self.asked = 0
+        pass
 
-    def __call__(self, done: int, until: int) -> bool:
-        self.asked += 1
-        return self.asked <= self.rounds
+    def __call__(self, done: int, drawn: int, room: int) -> int:
+        return max(min(self.trials - drawn, room), 0)
 
 
-@pytest.mark.parametrize("asynchronous", [False, True])
+@pytest.mark.parametrize(("trials", "asynchronous"), [(2, False), (5, False), (5, True)])
 def test_when_time_is_up_all_studies_have_the_same_number_of_trials_and_it_is_recorded(
     asynchronous: bool,
+    trials: int,
     toy: Callable[..., Dataset],
     toy_space: Path,
     small: dict[str, Any],
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(running, "_Clock", Budget)
+    monkeypatch.setattr(running, "Clock", Allowance)
+    monkeypatch.setattr(Allowance, "trials", trials)
     said: list[str] = []
     settings = {**small, "trials": 12, "time": "1h", "asynchronous": asynchronous}
     result = run_search(toy(), space=toy_space, out=tmp_path / "run", reporter=Told(said), **settings)
     counts = counted(tmp_path / "run", result.plan)
-    assert set(counts.values()) == {3}
-    assert any("`--trials 3` without --time repeats this" in line for line in said)
+    assert set(counts.values()) == {trials}
+    assert any(f"`--trials {trials}` without --time repeats this" in line for line in said)
     ledger = Ledger(tmp_path / "run" / "ledger.sqlite", result.plan.hash)
-    assert ledger.ended_at() == 3
+    assert ledger.ended_at() == trials
     assert ledger.seconds() > 0
     ledger.close()
+    assert verify_run(tmp_path / "run").holds
     # A second call asks no clock any more: the number is in the ledger.
-    monkeypatch.setattr(Budget, "rounds", 100)
+    monkeypatch.setattr(Allowance, "trials", 100)
     again = run_search(toy(), space=toy_space, out=tmp_path / "run", **settings)
     assert again.front.equals(result.front)
 
 
+@pytest.mark.parametrize("trials", [3, 5])  # the first batch, and a second one that is smaller than planned
 def test_a_run_that_time_ended_equals_a_run_of_that_many_trials(
-    toy: Callable[..., Dataset], toy_space: Path, small: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    trials: int,
+    toy: Callable[..., Dataset],
+    toy_space: Path,
+    small: dict[str, Any],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(running, "_Clock", Budget)
+    monkeypatch.setattr(running, "Clock", Allowance)
+    monkeypatch.setattr(Allowance, "trials", trials)
     limited = run_search(toy(), space=toy_space, out=tmp_path / "limited", **{**small, "trials": 12, "time": 3600.0})
-    plain = run_search(toy(), space=toy_space, out=tmp_path / "plain", **{**small, "trials": 3})
+    plain = run_search(toy(), space=toy_space, out=tmp_path / "plain", **{**small, "trials": trials})
     assert limited.front.equals(plain.front)
     assert limited.tables.predictions.equals(plain.tables.predictions)
 
 
-def test_a_time_too_short_for_one_round_and_the_outer_test_is_refused_with_the_forecast(
+def test_a_run_that_was_stopped_before_its_last_smaller_round_goes_on_with_it(
+    toy: Callable[..., Dataset], toy_space: Path, small: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(running, "Clock", Allowance)
+    monkeypatch.setattr(Allowance, "trials", 5)
+    settings = {**small, "trials": 12, "time": 3600.0}
+    whole = run_search(toy(), space=toy_space, out=tmp_path / "whole", **settings)
+    propose = NestedSearch.propose
+
+    def stopped(search: NestedSearch, study: str, number: int) -> Any:
+        if number == 1:
+            raise Interrupted
+        return propose(search, study, number)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(NestedSearch, "propose", stopped)
+        with pytest.raises(Interrupted):
+            run_search(toy(), space=toy_space, out=tmp_path / "cut", **settings)
+    monkeypatch.setattr(Allowance, "trials", 12)  # nobody is asked again
+    cut = run_search(toy(), space=toy_space, out=tmp_path / "cut", **settings)
+    assert set(counted(tmp_path / "cut", cut.plan).values()) == {5}
+    assert cut.tables.predictions.equals(whole.tables.predictions)
+
+
+def test_a_time_too_short_for_one_trial_and_its_outer_test_is_refused_with_the_forecast(
     toy: Callable[..., Dataset], toy_space: Path, small: dict[str, Any], tmp_path: Path
 ) -> None:
     with pytest.raises(PlanError, match=r"--time: is too short .*, found 1 s, forecast [0-9.]+ (s|min). Allow more"):

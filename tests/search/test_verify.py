@@ -250,13 +250,16 @@ def test_a_forged_job_that_read_a_study_s_own_group_is_caught(run: Path, finishe
     assert any("a job that a proposal, baseline or choice asked for" in finding for finding in caught["answers"])
 
 
+OUTER_JOB_OF_A_NETWORK = "FROM jobs WHERE json_array_length(left_out) = 1 AND epochs IS NOT NULL ORDER BY key LIMIT 1"
+
+
 def test_a_job_that_nobody_asked_for_is_caught(run: Path, finished: SearchResult) -> None:
     """An outer job of a candidate that no study chose: whoever looked at it knew more than the plan allows."""
     tested = set(finished.tables.predictions["genotype"]) | set(finished.tables.baseline_predictions["genotype"])
     other = next(genotype for (genotype,) in ask(run, "SELECT genotype FROM draws WHERE state = 'accepted'")
                  if genotype not in tested)  # fmt: skip
     columns = "genotype, left_out, repetition, numeric_path"
-    (source,) = ask(run, f"SELECT key, {columns} FROM jobs WHERE json_array_length(left_out) = 1 LIMIT 1")
+    (source,) = ask(run, f"SELECT key, {columns} {OUTER_JOB_OF_A_NETWORK}")
     forged = key_hash(other, json.loads(source[2]), 0, source[4])
     alter(
         run,
@@ -275,7 +278,7 @@ def test_a_job_of_an_audit_that_was_recorded_before_the_choices_is_caught(run: P
     final = ask(run, "SELECT genotype FROM draws WHERE state = 'accepted' AND study = 'final'")
     other = next(genotype for (genotype,) in final if genotype not in tested)
     columns = "genotype, left_out, repetition, numeric_path"
-    (source,) = ask(run, f"SELECT key, {columns} FROM jobs WHERE json_array_length(left_out) = 1 LIMIT 1")
+    (source,) = ask(run, f"SELECT key, {columns} {OUTER_JOB_OF_A_NETWORK}")
     forged = key_hash(other, json.loads(source[2]), 0, source[4])
     alter(run, "INSERT INTO about VALUES ('audit', 'full')")
     names = "left_out, repetition, numeric_path, read, rows, probabilities, epochs, failure, seconds, started, host"

@@ -66,6 +66,13 @@ def test_forty_random_kills_leave_the_ledger_of_an_undisturbed_run() -> None:
     assert said.endswith("0 differences from the undisturbed runs\n")
 
 
+def test_a_search_with_a_time_limit_ends_within_a_tenth_of_it() -> None:
+    said = benchmark("time_limit.py", "--workers", "3", "--minutes", "40", "--seeds", "1", "--json")
+    shares = json.loads(said)["shares"]
+    assert len(shares) == 2  # without and with racing
+    assert all(0.9 <= share <= 1.1 for share in shares)
+
+
 def test_the_memory_of_a_driver_does_not_grow_with_the_predictions() -> None:
     words = ("--trials", "240", "--every", "40", "--groups", "3", "--subjects", "60", "--traced", "--json")
     found = json.loads(benchmark("driver_memory.py", *words))

@@ -1,0 +1,159 @@
+"""The clock of a run with `--time`: how many more proposals fit, so that the run ends when the time is up.
+
+Every round is forecast from what the pipelines cost so far, and what earlier rounds took in proportion to their
+forecasts corrects the next: jobs that studies share, replay or spare by racing, workers that wait, the driver itself.
+The outer test is forecast for what the rules would choose now. Its worst case, every choice the dearest pipeline of
+all, would leave half of the time unused. If a whole round does not fit, a smaller one may.
+"""
+
+from __future__ import annotations
+
+import heapq
+from collections import Counter
+from collections.abc import Callable, Iterable, Sequence
+
+import numpy as np
+
+from mernas.search.choosing import choose, outer_jobs
+from mernas.search.costs import outer_block, outer_rows, seconds_per_row
+from mernas.search.duration import format_duration
+from mernas.search.forecast import BASELINES, Costs, measured, pilot, remaining
+from mernas.search.nested import NestedSearch
+from mernas.space.errors import PlanError, Problem, RunError
+
+
+class Clock:
+    """Says how many more proposals per study a run has time for.
+
+    Args:
+        search: The run.
+        limit: Seconds that it may take, restarts included.
+        spent: Returns the seconds that it has taken; by default those of the ledger's sessions.
+        measure_pilot: Returns what training costs before anything was trained; by default it is tried on random labels.
+    """
+
+    def __init__(
+        self,
+        search: NestedSearch,
+        limit: float,
+        spent: Callable[[], float] | None = None,
+        measure_pilot: Callable[[NestedSearch], Costs] = lambda search: pilot(search)[0],
+    ) -> None:
+        self._search = search
+        self._limit = limit
+        self._spent = search.ledger.seconds if spent is None else spent
+        self._measure_pilot = measure_pilot
+        self._pilot: Costs | None = None
+        self._promised: tuple[float, float] | None = None
+        self._rounds: list[tuple[float, float]] = []
+
+    def __call__(self, done: int, drawn: int, room: int) -> int:
+        """Return how many proposals per study to add, at most a round of them; 0 where the time is up.
+
+        Args:
+            done: Proposals per study whose jobs are finished.
+            drawn: Proposals per study so far.
+            room: How many the next round would have.
+
+        Raises:
+            PlanError: If there is not even time for one proposal per study and its outer test.
+            RunError: If every pilot failed.
+        """
+        if self._pilot is None:
+            self._pilot = self._measure_pilot(self._search)
+        costs = measured(self._search, self._pilot)
+        if not costs.networks:
+            found = (*self._pilot.failures, "no pilot at all")[0]
+            raise RunError(
+                Problem("--time", "cannot be kept, because every pilot failed", found, "see `mernas doctor`")
+            )
+        now = self._spent()
+        if self._promised is not None:
+            began, promised = self._promised
+            self._rounds.append((promised, now - began))
+        for more in range(room, 0, -1):
+            promised = self._round(costs, done, drawn, drawn + more)
+            forecast = now + promised * self._correction() + self._rest(costs, drawn + more)
+            if forecast <= self._limit:
+                # What came of the first round, and of the pilot, says nothing of later ones.
+                self._promised = (now, promised) if drawn > 0 and not self._search.plan.settings.asynchronous else None
+                return more
+        if drawn == 0:
+            rule = "is too short for one trial per study and the outer test"
+            found = f"{format_duration(self._limit)}, forecast {format_duration(forecast)}"
+            remedy = "allow more time, more --workers, a lower --max-params or fewer --budgets"
+            raise PlanError(Problem("--time", rule, found, remedy))
+        return 0
+
+    def _correction(self) -> float:
+        """What the later rounds took, in proportion to what was forecast of them."""
+        promised, took = (sum(part) for part in zip(*self._rounds, strict=True)) if self._rounds else (1.0, 1.0)
+        return took / promised
+
+    def _round(self, costs: Costs, done: int, drawn: int, until: int) -> float:
+        """Return how long all proposals that are not finished would last if no study shared any job with another."""
+        plan = self._search.plan
+        every = len(plan.book.subjects)
+        rows = {
+            study: sum(every - len(plan.book.rows_of(left)) for _, left in plan.inner_left_out(study))
+            for study in plan.studies
+        }
+        if drawn == 0:  # the studies share the first batch, and each pair is left out by two of them
+            shared = rows["final"] + sum(each for study, each in rows.items() if study != "final") / 2
+            return self._lasting(seconds * shared for _, seconds in costs.networks[:until])
+        studies = [study for study in plan.studies for _ in range(until - done)]
+        means = [
+            seconds
+            for name, seconds in seconds_per_row(self._search.ledger, plan.book).items()
+            if name not in self._baselines
+        ]
+        typical = _spread_out(means or [costs.mean], len(studies))
+        return self._lasting(rows[study] * seconds for study, seconds in zip(studies, typical, strict=True))
+
+    def _rest(self, costs: Costs, until: int) -> float:
+        """Return how long the baselines and the outer test would last if the search ended with so many proposals."""
+        plan, workers = self._search.plan, self._search.executor.workers
+        stages = {title: seconds for title, _, seconds in remaining(plan, costs, until, until)}
+        outer = self._outer_blocks(costs)
+        if not outer:
+            trainings = len(plan.dataset.subjects) * plan.settings.seeds
+            choices = min(len(plan.budgets) + len(plan.rules), until)
+            per_row = choices * costs.mean + sum(costs.families.values())
+            outer = [per_row * outer_rows(plan)] * trainings
+        return stages[BASELINES] / workers + self._lasting(outer)
+
+    def _outer_blocks(self, costs: Costs) -> list[float]:
+        """Seconds of the outer test's blocks for what the rules would choose now; none while that is not known."""
+        plan = self._search.plan
+        try:
+            chosen = choose(plan, self._search.record)
+        except LookupError:  # an asynchronous study has candidates under way
+            return []
+        jobs = Counter(genotype for genotype, _, _, _ in outer_jobs(plan, [*chosen.front, *chosen.rules]))
+        if not jobs:
+            return []
+        jobs.update(dict.fromkeys(plan.families, len(plan.dataset.subjects) * plan.settings.seeds))
+        per_row = {**seconds_per_row(self._search.ledger, plan.book), **costs.families}
+        blocks: list[float] = []
+        for name in sorted(jobs, key=lambda name: -per_row[name]):
+            each = per_row[name] * outer_rows(plan)
+            size = outer_block(each)
+            blocks += [each * min(size, jobs[name] - begin) for begin in range(0, jobs[name], size)]
+        return blocks
+
+    @property
+    def _baselines(self) -> frozenset[str]:
+        return frozenset(genotype.hash for grid in self._search.plan.families.values() for genotype in grid)
+
+    def _lasting(self, blocks: Iterable[float]) -> float:
+        """Return how long blocks last that are handed out in order, each to the next worker that is free."""
+        free = [0.0] * self._search.executor.workers
+        for seconds in blocks:
+            heapq.heapreplace(free, free[0] + seconds)
+        return max(free)
+
+
+def _spread_out(values: Sequence[float], number: int) -> list[float]:
+    """Return so many values that are spread like the given ones, large and small ones mixed in a fixed order."""
+    places = (np.random.default_rng(0).permutation(number) + 0.5) / number
+    return [float(value) for value in np.quantile(values, places)]
