@@ -301,7 +301,12 @@ def _command(run: FinishedRun, rule: Rule) -> str:
         words += ["--data", text]
     for name, value in options.items():
         words += [name, str(value)]
-    flags = {"--asynchronous": settings.asynchronous, "--race": settings.racing, "--together": settings.together}
+    flags = {
+        "--asynchronous": settings.asynchronous,
+        "--race": settings.racing,
+        "--halve": settings.halving,
+        "--together": settings.together,
+    }
     return shlex.join([*words, *(flag for flag, given in flags.items() if given)])
 
 

@@ -19,6 +19,7 @@ from mernas.search.choosing import Chosen, Row, audited_candidates, choose, choo
 from mernas.search.costs import outer_block, outer_rows, seconds_per_row
 from mernas.search.dispatch import Dispatcher
 from mernas.search.executor import Executor
+from mernas.search.halving import shortened
 from mernas.search.ledger import ACCEPTED, Draw, Ledger
 from mernas.search.plan import Plan
 from mernas.search.queues import RaceQueue
@@ -88,6 +89,8 @@ class NestedSearch:
         self._finished: set[str] = set()
         self._apart: set[str] = set()
         self._opened = dict.fromkeys(self.plan.studies, 0)
+        # For every study whose batch is in its short trainings: the batch, and the pipelines of these trainings.
+        self._short: dict[str, tuple[int, frozenset[str]]] = {}
         # For every study, the jobs that its undecided candidates still wait for, in plan order.
         self._open: dict[str, dict[str, list[str]]] = {study: {} for study in self.plan.studies}
 
@@ -143,20 +146,49 @@ class NestedSearch:
         Dispatcher(self.executor, self._record_job, say, more, queue, batch).run(self.stopping)
 
     def next_proposals(self) -> list[tuple[str, Genotype]]:
-        """Return (study, genotype) of the batches of all studies that may propose now, and count them as proposed."""
-        proposals: list[tuple[str, Genotype]] = []
-        ready = self._in_time([study for study in self.plan.studies if self._may_propose(study)])
-        for study in ready:
-            number = self._opened[study]
-            self._opened[study] += 1
-            own = self.propose(study, number)
-            for genotype in own:
-                keys = [self.record.job_key(genotype.hash, left).hash for _, left in self.plan.inner_left_out(study)]
-                waiting = [key for key in keys if key not in self._finished]
-                if waiting and not self._is_decided(study, genotype.hash):
-                    self._open[study][genotype.hash] = waiting
-            proposals += [(study, genotype) for genotype in own]
-        return proposals
+        """Return (study, genotype) of what the studies want to train next, and count their batches as proposed.
+
+        That is what goes on after its short training, and the batches of all studies that may propose.
+        """
+        while True:
+            proposals: list[tuple[str, Genotype]] = []
+            judged = [study for study in self._short if not self._open[study]]
+            for study in judged:
+                batch, _ = self._short.pop(study)
+                proposals += self._want(study, self._going_on(study, batch))
+            ready = self._in_time([study for study in self.plan.studies if self._may_propose(study)])
+            for study in ready:
+                number = self._opened[study]
+                self._opened[study] += 1
+                own = self.propose(study, number)
+                if self.record.halving is not None:
+                    own = self._shortened(own)
+                    self._short[study] = (number, frozenset(genotype.hash for genotype in own))
+                proposals += self._want(study, own)
+            if proposals or not (judged or ready):
+                return proposals
+
+    def _want(self, study: str, genotypes: Sequence[Genotype]) -> list[tuple[str, Genotype]]:
+        """Note which jobs of some pipelines a study waits for, and return (study, genotype) of each."""
+        for genotype in genotypes:
+            keys = [self.record.job_key(genotype.hash, left).hash for _, left in self.plan.inner_left_out(study)]
+            waiting = [key for key in keys if key not in self._finished]
+            if waiting and not self._is_decided(study, genotype.hash):
+                self._open[study][genotype.hash] = waiting
+        return [(study, genotype) for genotype in genotypes]
+
+    def _shortened(self, genotypes: Sequence[Genotype]) -> list[Genotype]:
+        """The short trainings of a batch, known to the ledger."""
+        short = {genotype: shortened(genotype) for genotype in genotypes}
+        self.ledger.add_genotypes([(one, self.measure(genotype)) for genotype, one in short.items()])
+        return [one for genotype, one in short.items() if one != genotype]
+
+    def _going_on(self, study: str, batch: int) -> list[Genotype]:
+        """The candidates of a batch that train for all their epochs."""
+        if self.record.halving is None:
+            return []
+        verdicts = self.record.halving.of_batch(study, batch)
+        return [self.ledger.genotype(genotype) for genotype, verdict in verdicts.items() if verdict is None]
 
     def propose(self, study: str, number: int) -> list[Genotype]:
         """Return what a study proposes in a batch; what is not in the ledger yet is drawn and written."""
@@ -177,7 +209,9 @@ class NestedSearch:
         return self.plan.batches_until(self.ledger.ended_at())
 
     def _is_decided(self, study: str, genotype: str) -> bool:
-        """Whether a candidate with unfinished jobs needs none of them: only in a race."""
+        """Whether a candidate with unfinished jobs needs none of them: only in a race, which has no short trainings."""
+        if study in self._short and genotype in self._short[study][1]:
+            return False
         return self.plan.settings.racing and self.record.is_decided(study, genotype)
 
     def _undecided(self, proposals: Iterable[tuple[str, Genotype]]) -> list[tuple[str, Genotype]]:
@@ -189,7 +223,7 @@ class NestedSearch:
             return False
         if self.plan.settings.asynchronous and number > 0:
             return len(self._open[study]) < self.plan.settings.batch
-        return not self._open[study]
+        return not self._open[study] and study not in self._short
 
     def _in_time(self, ready: list[str]) -> list[str]:
         """Return those of the studies that are ready which may propose under the time limit, if there is one.

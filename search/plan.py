@@ -20,6 +20,7 @@ from mernas.evaluation.partition import Partition
 from mernas.evaluation.picking import Rule, default_budgets, format_size
 from mernas.evaluation.racing import racing_settings
 from mernas.evaluation.rows import RowBook, number_rows
+from mernas.search.halving import halving_settings
 from mernas.search.samplers import SAMPLERS, sampler_settings
 from mernas.space.errors import PlanError, Problem, raise_all
 from mernas.space.genotype import Genotype
@@ -54,6 +55,7 @@ class Settings:
         time: Seconds that the whole run may take, restarts included; None for no limit.
         job_time: Seconds that one training may take before it is a failure.
         racing: Whether a study stops candidates that are clearly worse after some of their folds.
+        halving: Whether a study trains a batch for a ninth of its epochs first, and only its best third for all.
         together: Whether the folds of a candidate train as one, where its pipeline allows it.
     """
 
@@ -69,6 +71,7 @@ class Settings:
     time: float | None = None
     job_time: float = JOB_TIME
     racing: bool = False
+    halving: bool = False
     together: bool = False
 
     def problems(self) -> list[Problem | str]:
@@ -91,6 +94,9 @@ class Settings:
             # What the front was when a candidate was proposed would depend on which jobs had arrived by then.
             rule = "cannot be given with --asynchronous, whose proposals depend on which jobs have finished"
             problems.append(Problem("--race", rule, "both", "leave one of them out"))
+        if self.halving and self.asynchronous:
+            rule = "cannot be given with --asynchronous, where no batch is ever complete"
+            problems.append(Problem("--halve", rule, "both", "leave one of them out"))
         if self.racing and self.together:
             rule = "cannot be given with --together, which trains the folds of a candidate at once"
             problems.append(Problem("--race", rule, "both", "leave one of them out"))
@@ -264,6 +270,8 @@ def make_plan(
             "seed": settings.seed,
             "repetitions": settings.seeds,
             "racing": racing_settings() if settings.racing else False,
+            # Plans without it are those of versions that did not know it.
+            **({"halving": halving_settings()} if settings.halving else {}),
             "asynchronous": settings.asynchronous,
             "time": settings.time,
             "job_time": settings.job_time,

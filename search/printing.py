@@ -37,7 +37,7 @@ def headline(plan: Plan, folder: Path) -> str:
         f"space: {plan.space_name}; {settings.trials} trials per study in batches of {settings.batch}; "
         f"{groups} groups, so {groups + 1} studies;\n"
         f"budgets {budgets}; limit {format_size(settings.max_parameters)} parameters; sampler {settings.sampler}; "
-        f"racing {'on' if settings.racing else 'off'}; "
+        f"racing {'on' if settings.racing else 'off'}; {'halving on; ' if settings.halving else ''}"
         f"seed {settings.seed}; outer trainings {settings.seeds} times; run directory {folder}"
     )
 

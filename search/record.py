@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from mernas.evaluation.jobs import JobKey
 from mernas.evaluation.metrics import uf1
 from mernas.evaluation.picking import Candidate
+from mernas.search.halving import Halving
 from mernas.search.ledger import ACCEPTED, Draw, JobRecord, Ledger
 from mernas.search.plan import Plan
 from mernas.search.racing import COMPLETED, FAILED, STOPPED, Race, Verdict
@@ -42,6 +43,9 @@ class Record:
     Args:
         plan: The plan.
         ledger: The ledger.
+
+    Attributes:
+        halving: Which candidates are stopped after a short training; None where none are.
     """
 
     def __init__(self, plan: Plan, ledger: Ledger) -> None:
@@ -50,6 +54,7 @@ class Record:
         self._candidates: dict[tuple[str, str], Candidate] = {}
         self._left_out = {study: plan.inner_left_out(study) for study in plan.studies}
         self._race = Race(self) if plan.settings.racing else None
+        self.halving = Halving(self) if plan.settings.halving else None
 
     def job_key(self, genotype: str, left_out: tuple[str, ...], repetition: int = 0) -> JobKey:
         """Return the key of a job of this plan; an inner job is always repetition 0."""
@@ -97,16 +102,35 @@ class Record:
         order = np.argsort(rows)
         return PooledPredictions(rows[order], np.concatenate([fold.probabilities for fold in folds])[order])
 
+    def score(self, study: str, genotype: str) -> float | None:
+        """Return the inner UF1 of a pipeline in a study, or None if one of its jobs failed.
+
+        Raises:
+            LookupError: If one of its jobs has not been run yet.
+        """
+        pooled = self.pooled(study, genotype)
+        if pooled is None:
+            return None
+        return uf1(self.plan.book.labels[pooled.rows], pooled.predictions, len(self.plan.dataset.classes))
+
     def verdict(self, study: str, genotype: str) -> Verdict:
         """Return what became of a candidate in a study, and after how many of its folds.
 
         Raises:
             LookupError: If a job that decides it has not been run yet.
         """
-        if self._race is not None and self._race.takes(study, genotype):
-            return self._race.verdict(study, genotype)
+        early = self._early_verdict(study, genotype)
+        if early is not None:
+            return early
         pooled = self.pooled(study, genotype)
         return Verdict(FAILED if pooled is None else COMPLETED, len(self._left_out[study]))
+
+    def _early_verdict(self, study: str, genotype: str) -> Verdict | None:
+        """The verdict of halving or of the race; None where neither has one."""
+        short = self.halving.verdict(study, genotype) if self.halving is not None else None
+        if short is None and self._race is not None and self._race.takes(study, genotype):
+            return self._race.verdict(study, genotype)
+        return short
 
     def is_decided(self, study: str, genotype: str) -> bool:
         """Return whether it can be said what became of a candidate in a study."""
@@ -124,14 +148,11 @@ class Record:
         """
         place = (study, genotype)
         if place not in self._candidates:
-            verdict = self._race.verdict(study, genotype) if self._race and self._race.takes(study, genotype) else None
+            verdict = self._early_verdict(study, genotype)
             lost = verdict is not None and verdict.state != COMPLETED
-            pooled = None if lost else self.pooled(study, genotype)
-            score = 0.0
-            if pooled is not None:
-                score = uf1(self.plan.book.labels[pooled.rows], pooled.predictions, len(self.plan.dataset.classes))
+            score = None if lost else self.score(study, genotype)
             stopped = verdict is not None and verdict.state == STOPPED
-            self._candidates[place] = Candidate(genotype, parameters, score, pooled is not None, stopped)
+            self._candidates[place] = Candidate(genotype, parameters, score or 0.0, score is not None, stopped)
         return self._candidates[place]
 
     def proposals(self, study: str) -> list[Draw]:

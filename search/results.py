@@ -190,7 +190,8 @@ def _scores(plan: Plan, record: Record, rows: Sequence[Row]) -> pd.DataFrame:
 def trials_table(plan: Plan, record: Record) -> pd.DataFrame:
     """Return one row per proposal of every study, with its state; also of an unfinished run.
 
-    Where candidates race, `folds` is after how many of its folds, in plan order, a candidate was decided.
+    Where candidates are stopped, `folds` is after how many of its folds, in plan order, a candidate was decided; 0 if
+    that was after its short training.
     """
     lines = []
     for study in plan.studies:
@@ -218,7 +219,8 @@ def trials_table(plan: Plan, record: Record) -> pd.DataFrame:
                     "genotype": draw.genotype,
                 }
             )
-    raced = ["folds"] if plan.settings.racing else []  # without a race every candidate has all of them
+    # Where nobody is stopped every candidate has all of them.
+    raced = ["folds"] if plan.settings.racing or plan.settings.halving else []
     columns = ["group", "number", "batch", "place", "state", *raced, "origin", "params", "inner_uf1", "genotype"]
     return pd.DataFrame(lines, columns=columns).astype(dict.fromkeys(["params", *raced], "Int64"))
 

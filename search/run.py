@@ -203,6 +203,7 @@ def run_search(
     time: str | float | None = None,
     job_time: str | float = JOB_TIME,
     racing: bool = False,
+    halving: bool = False,
     together: bool = False,
     out: str | Path | None = None,
     cache: Path | None = None,
@@ -234,6 +235,8 @@ def run_search(
         job_time: How long one training may take before it counts as failed.
         racing: Stop a candidate in a study after any of its folds where it is clearly worse than another one of no more
             parameters; the job of a fold is then trained only if some study still needs it.
+        halving: Train the candidates of a batch for a ninth of their epochs first, and only the third of them that is
+            best in UF1 against parameters for all of them.
         together: Train the folds of a candidate as one, as suits a GPU; this is a numeric path of its own. Pipelines
             that do not allow it are trained fold by fold, and the reporter is told why.
         out: The run directory; by default its name comes from the plan's hash.
@@ -261,7 +264,7 @@ def run_search(
     plan = plan_search(
         dataset, space, groups, partition, budgets, max_params, time, job_time, trials=trials, batch=batch,
         sampler=sampler, seed=seed, seeds=seeds, device=device, asynchronous=asynchronous,
-        racing=racing, together=together,
+        racing=racing, halving=halving, together=together,
     )  # fmt: skip
     texts = (data,) if isinstance(data, str) else ()
     folder = run_folder(plan, out)

@@ -168,8 +168,9 @@ def _check_results(folder: Path, plan: Plan, ledger: ReadLedger, answers: Check,
     if not labelled:
         check_strangers(ledger, every, answers)
         return _left_out("no file tells the labels")
-    # Where candidates race, jobs may be asked for and then not be needed.
-    decisions = decide_again(plan, ledger) if plan.settings.racing else None
+    # Where candidates are stopped, jobs may be asked for and then not be needed.
+    stops = plan.settings.racing or plan.settings.halving
+    decisions = decide_again(plan, ledger) if stops else None
     needed = asked if decisions is None else decisions.needed | baselines_asked(plan)
     if not check_complete(ledger, needed, answers):
         check_strangers(ledger, every, answers)
@@ -208,9 +209,14 @@ def _compare(
     check_independently(folder, plan, record, independent)
     checks = [*compare_tables(folder, tables), candidates, independent]
     if decisions is not None:
-        checks.append(Check("racing", "every candidate was stopped where it had to be, and none that was is chosen"))
+        name = " and ".join(word for word, on in _stopping(plan) if on)
+        checks.append(Check(name, "every candidate was stopped where it had to be, and none that was is chosen"))
         check_race(folder, decisions, checks[-1])
     return checks
+
+
+def _stopping(plan: Plan) -> list[tuple[str, bool]]:
+    return [("halving", plan.settings.halving), ("racing", plan.settings.racing)]
 
 
 def _later(plan: Plan, ledger: ReadLedger) -> Asked:

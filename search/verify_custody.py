@@ -12,6 +12,7 @@ from mernas.search.ledger import ACCEPTED
 from mernas.search.plan import FINAL, Plan
 from mernas.search.shared_batches import shared_group
 from mernas.search.verify_check import Check, listed
+from mernas.search.verify_halving import shortened_hash
 from mernas.search.verify_ledger import ReadJob, ReadLedger
 
 Asked = dict[str, tuple[JobKey, str]]
@@ -79,7 +80,7 @@ def check_custody(plan: Plan, ledger: ReadLedger, check: Check) -> None:
     for study in plan.studies:
         sealed = set() if study == FINAL else set(plan.partition.groups[int(study)])
         for _, left_out_subjects in plan.inner_left_out(study):
-            for genotype in _asked_by(plan, ledger, study):
+            for genotype in [*_asked_by(plan, ledger, study), *_short_trainings(plan, ledger, study)]:
                 answer = ledger.find(JobKey(genotype, left_out_subjects, 0, plan.numeric_path))
                 told = set() if answer is None else sealed & set(answer.read)
                 if answer is not None:
@@ -93,11 +94,19 @@ def _asked_by(plan: Plan, ledger: ReadLedger, study: str) -> list[str]:
     return [*own, *(key for grid in plan.description["baselines"].values() for key in grid)]
 
 
+def _short_trainings(plan: Plan, ledger: ReadLedger, study: str) -> list[str]:
+    """The short trainings by which a study judges its proposals, if it does."""
+    if not plan.settings.halving:
+        return []
+    own = [draw.genotype for draw in ledger.draws(study) if draw.state == ACCEPTED and draw.genotype is not None]
+    return [short for genotype in own if (short := shortened_hash(ledger, genotype)) is not None]
+
+
 def inner_asked(plan: Plan, ledger: ReadLedger) -> Asked:
     """Return the inner jobs that the proposals of some study, or the baselines, ask for."""
     asked: Asked = {}
     for study in plan.studies:
-        for genotype in _asked_by(plan, ledger, study):
+        for genotype in [*_asked_by(plan, ledger, study), *_short_trainings(plan, ledger, study)]:
             for scored, left_out in plan.inner_left_out(study):
                 key = JobKey(genotype, left_out, 0, plan.numeric_path)
                 asked.setdefault(key.hash, (key, f"study {study}, {genotype} on group {scored}"))

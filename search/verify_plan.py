@@ -21,6 +21,7 @@ from mernas.evaluation.partition import Partition, partition_from_plain
 from mernas.evaluation.picking import parse_rule
 from mernas.evaluation.racing import racing_settings
 from mernas.evaluation.rows import number_rows
+from mernas.search.halving import halving_settings
 from mernas.search.plan import PLAN_FORMAT, Plan, Settings, plain_hash
 from mernas.search.verify_check import Check
 from mernas.search.verify_ledger import ReadLedger
@@ -204,9 +205,11 @@ def _rebuilt(stated: Stated, clips: list[ClipRow], ledger: ReadLedger, check: Ch
         time=search["time"],
         job_time=search["job_time"],
         together=search["numeric_path"].endswith(TOGETHER),
+        halving="halving" in search,
         racing=bool(search.get("racing", False)),  # plans before racing do not always say
     )
     check.equal("plan.yaml, racing", search.get("racing", False), racing_settings() if settings.racing else False)
+    check.equal("plan.yaml, halving", search.get("halving"), halving_settings() if settings.halving else None)
     for problem in settings.problems():
         check.fail("plan.yaml, search", str(problem), "settings that a search takes")
     if clips:

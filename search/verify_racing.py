@@ -1,4 +1,4 @@
-"""Racing, worked out a second time: which candidates their studies had to stop, and which jobs were needed for that.
+"""Racing and halving, worked out a second time: whom their studies had to stop, and which jobs were needed for that.
 
 Nothing here uses the code that stopped them. Scores are scikit-learn's, the resamples are drawn by the steps that
 `mernas.evaluation.racing` gives, clip by clip instead of subject by subject, and F1 comes from precision and recall.
@@ -20,6 +20,7 @@ from mernas.search.plan import Plan
 from mernas.search.verify_check import Check
 from mernas.search.verify_custody import Asked
 from mernas.search.verify_figures import read_text_table
+from mernas.search.verify_halving import judge_again
 from mernas.search.verify_ledger import ReadLedger
 
 RESAMPLES, SHARE, SUBJECTS, STREAM = 1000, 0.99, 10, 6
@@ -58,7 +59,15 @@ def decide_again(plan: Plan, ledger: ReadLedger) -> Decisions:
         finished: list[Finished] = []
         for batch in sorted({draw.batch for draw in own}):
             front = _front(finished)  # those of earlier batches
-            outcomes = [_decide(plan, ledger, draw, front, decisions) for draw in own if draw.batch == batch]
+            draws = [draw for draw in own if draw.batch == batch]
+            if plan.settings.halving:
+                short = judge_again(plan, ledger, draws)
+                decisions.needed |= short.needed
+                if not short.complete:
+                    break
+                decisions.states |= {(study, genotype): (state, 0) for genotype, state in short.stopped.items()}
+                draws = [draw for draw in draws if draw.genotype not in short.stopped]
+            outcomes = [_decide(plan, ledger, draw, front, decisions) for draw in draws]
             if None in outcomes:
                 break  # a job is missing: what its study had to do after that cannot be said
             finished += [one for one in outcomes if isinstance(one, Finished)]
@@ -98,7 +107,8 @@ def _decide(
         for row, probabilities in zip(job.record.rows.tolist(), job.record.probabilities, strict=True):
             if plan.book.subjects[row] in inside:
                 said[row] = int(np.argmax(probabilities))
-        if number < len(folds) and _is_beaten(plan, draw, said, number, [m for m in front if m.parameters <= size]):
+        races = plan.settings.racing and number < len(folds)
+        if races and _is_beaten(plan, draw, said, number, [m for m in front if m.parameters <= size]):
             decisions.states[draw.study, genotype] = ("stopped", number)
             return "stopped"
     decisions.states[draw.study, genotype] = ("completed", len(folds))

@@ -269,16 +269,22 @@ def _facts(run: FinishedRun) -> list[tuple[str, str]]:
     ]
     if settings.asynchronous:
         facts.append(("Asynchronous", "yes: the same seed need not give the same result"))
+    if settings.halving:
+        facts.append(("Halving", "yes: of every batch the best third of short trainings went on"))
     if settings.racing:
-        facts.append(("Racing", _racing(run)))
+        facts.append(("Racing", "yes: whoever was clearly behind after some of the folds was stopped"))
+    if settings.halving or settings.racing:
+        facts.append(("Stopped", _stopped(run)))
     return facts
 
 
-def _racing(run: FinishedRun) -> str:
+def _stopped(run: FinishedRun) -> str:
     trials = run.tables.trials
     states = trials["state"][trials["state"].isin(TRAINED)]
     stopped = int((states == STOPPED).sum())
-    return f"yes: studies stopped {stopped:,} of their {len(states):,} candidates after some of the folds"
+    short = int((trials["folds"][trials["state"] == STOPPED] == 0).sum())
+    of_them = f", {short:,} of them after a short training" if short else ""
+    return f"{stopped:,} of the studies' {len(states):,} candidates{of_them}"
 
 
 def _environment(run: FinishedRun) -> str:

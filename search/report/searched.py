@@ -179,14 +179,14 @@ def _answer(name: str, proposed: int, total: int, inside: list[float], outside: 
 
 
 def _draws(trials: pd.DataFrame, settings: Settings) -> tuple[tuple[str, int], ...]:
-    limit = settings.max_parameters
+    limit, stops = settings.max_parameters, settings.racing or settings.halving
     infeasible = trials[trials["state"] == INFEASIBLE]
     too_large = int((infeasible["params"].fillna(0) > limit).sum())
     states = Counter(trials["state"])
     said: list[tuple[str, int]] = [
         ("accepted and trained", sum(states[state] for state in ("completed", "waiting"))),
         ("accepted, and failed in training", states["failed"]),
-        *([("accepted, and stopped after some of its folds", states[STOPPED])] if settings.racing else []),
+        *([("accepted, and stopped before its last fold", states[STOPPED])] if stops else []),
         (f"over the limit of {limit:,} parameters: refused before any training", too_large),
         ("could not be built: refused before any training", len(infeasible) - too_large),
         ("the same as a finished candidate of its study: told its score again", states[DUPLICATE]),

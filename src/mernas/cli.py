@@ -103,6 +103,13 @@ def cli() -> None:
     show_default=True,
     help="Stop a candidate after any of its folds where another one is clearly better.",
 )
+@click.option(
+    "--halve/--no-halve",
+    "halving",
+    default=False,
+    show_default=True,
+    help="Train a batch for a ninth of its epochs first, and its best third for all.",
+)
 @click.option("--together", is_flag=True, help="Train the folds of a pipeline as one, as suits a GPU.")
 @click.option("--asynchronous", is_flag=True, help="Studies never wait; one seed no longer gives one result.")
 @click.option("--seed", type=int, default=0, show_default=True, metavar="S", help="One seed, one result.")

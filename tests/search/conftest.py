@@ -49,6 +49,30 @@ def raced(many: Dataset, toy_space: Path, tmp_path_factory: pytest.TempPathFacto
     return run_search(many, space=toy_space, out=folder, cache=tmp_path_factory.mktemp("raced-cache"), **RACED)
 
 
+HALVED: dict[str, Any] = {**SMALL, "trials": 8, "batch": 4, "halving": True}
+
+
+@pytest.fixture(scope="session")
+def halved_settings() -> dict[str, Any]:
+    return dict(HALVED)
+
+
+@pytest.fixture(scope="session")
+def patient_space(toy_space: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The small space with trainings that are long enough to be shortened."""
+    path = tmp_path_factory.mktemp("patient") / "patient.yaml"
+    path.write_text(toy_space.read_text().replace("epochs: {low: 1, high: 2}", "epochs: {low: 2, high: 6}"))
+    return path
+
+
+@pytest.fixture(scope="session")
+def halved(toy: Callable[..., Dataset], patient_space: Path, tmp_path_factory: pytest.TempPathFactory) -> SearchResult:
+    """A finished search whose batches had short trainings first."""
+    folder = tmp_path_factory.mktemp("halved") / "run"
+    cache = tmp_path_factory.mktemp("halved-cache")
+    return run_search(toy(), space=patient_space, out=folder, cache=cache, **HALVED)
+
+
 @pytest.fixture(scope="session")
 def joined(toy: Callable[..., Dataset], toy_space: Path, tmp_path_factory: pytest.TempPathFactory) -> SearchResult:
     """A finished search whose folds trained together."""

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from mernas.components.datasets.clip import Clip, Dataset
+from mernas.search.halving import shortened
 from mernas.search.ledger import Ledger
 from mernas.search.plan import Plan
 from mernas.search.record import Record
@@ -42,12 +43,16 @@ def everything_of(study: str, plan: Plan, folder: Path) -> dict[str, Any]:
     for draw in record.proposals(study):
         verdict = record.verdict(study, draw.genotype or "")
         decided.append((draw.genotype, verdict))
-        for scored, left_out in plan.inner_left_out(study)[: verdict.folds]:  # others may be there for other studies
-            job = record.job(draw.genotype or "", left_out)
+        left = plan.inner_left_out(study)
+        jobs = [(draw.genotype or "", *fold) for fold in left[: verdict.folds]]  # others may be there for other studies
+        if record.halving is not None:
+            jobs += [(shortened(ledger.genotype(draw.genotype or "")).hash, *fold) for fold in left]
+        for genotype, scored, left_out in jobs:
+            job = record.job(genotype, left_out)
             assert job is not None
             rows = np.isin(job.rows, plan.book.rows_of(plan.partition.groups[scored]))
             probabilities = None if job.probabilities is None else job.probabilities[rows].tobytes()
-            trained.append((draw.genotype, job.key.hash, job.rows[rows].tobytes(), probabilities, job.failure))
+            trained.append((genotype, job.key.hash, job.rows[rows].tobytes(), probabilities, job.failure))
     result = {"draws": ledger.draws(study), "trained": trained, "decided": decided, "scores": record.candidates(study)}
     result["baselines"] = [record.candidate(study, g.hash, 0) for grid in plan.families.values() for g in grid]
     ledger.close()
@@ -80,6 +85,19 @@ def test_nor_do_they_change_which_candidates_its_study_stops_and_when(
     trials = raced.tables.trials
     assert (trials[trials["group"] == str(group)]["state"] == "stopped").sum() > 1
     check_sealed(group, many, raced, raced_settings, toy_clip, toy_space, tmp_path)
+
+
+@pytest.mark.parametrize("group", [1])
+def test_nor_do_they_change_who_goes_on_after_a_short_training(
+    group: int,
+    toy_clip: Callable[[str, np.ndarray], Clip],
+    toy: Callable[..., Dataset],
+    patient_space: Path,
+    halved_settings: dict[str, Any],
+    halved: SearchResult,
+    tmp_path: Path,
+) -> None:
+    check_sealed(group, toy(), halved, halved_settings, toy_clip, patient_space, tmp_path)
 
 
 @pytest.mark.parametrize("group", [0, 1, 2])

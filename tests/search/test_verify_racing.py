@@ -152,8 +152,8 @@ def test_the_report_says_how_many_candidates_were_stopped(raced: SearchResult) -
     trials_table = raced.tables.trials
     stopped = int((trials_table["state"] == "stopped").sum())
     accepted = int(trials_table["state"].isin(["completed", "failed", "stopped"]).sum())
-    assert f"studies stopped {stopped} of their {accepted} candidates" in page
-    assert "accepted, and stopped after some of its folds" in page
+    assert f"{stopped} of the studies&#39; {accepted} candidates" in page
+    assert "accepted, and stopped before its last fold" in page
 
 
 def test_a_plan_from_before_racing_still_verifies(finished: SearchResult) -> None:

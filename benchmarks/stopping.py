@@ -1,16 +1,17 @@
-"""Racing: the same nested search with and without it, by trained jobs, by the front that it finds, and by the estimate.
+"""Racing and halving: the same nested search with and without, by what is trained, by the front, and by the estimate.
 
-    python benchmarks/racing.py
-    python benchmarks/racing.py --groups 9 --sampler random
-    python benchmarks/racing.py --data flow-images=PATH --space quick --trials 16
+    python benchmarks/stopping.py
+    python benchmarks/stopping.py --by halving --groups 9 --sampler random
+    python benchmarks/stopping.py --by halving,both --data flow-images=PATH --space quick --trials 16
 
-Both searches have the same plan but for racing, and so the same seeds: a job of both is trained once and told to both.
-Printed for every number of groups: the inner jobs of each search and their ratio; the hypervolume of the final study's
+Both searches have the same plan but for what stops candidates, and so the same seeds: a job of both is trained once and
+told to both. Printed for every number of groups: the inner jobs of each search, the seconds that they take, and the
+ratios; the hypervolume of the final study's
 front (inner UF1 against the logarithm of parameters, from UF1 0 and the parameter limit) and its ratio; the nested UF1
 of every rule and budget with its interval, and whether that of the race lies within the interval of the other. With
 `--inner` there is no outer test, which on larger data takes most of the time.
 
-Beside the ratio stands the least that racing could have left: the first batch whole, since it has no front to be
+Beside the ratio of a race stands the least that it could have left: the first batch whole, since it has no front to be
 compared with, and of every later proposal the folds before ten subjects and all classes are scored. With the sampler
 `random` both searches propose the same, so the last lines also tell how many of the stopped candidates the whole search
 has on the front of their study in the end, and how many jobs workers train in vain if several wait for one another: the
@@ -37,6 +38,7 @@ from mernas.evaluation.jobs import Job, Outcome
 from mernas.evaluation.picking import Candidate
 from mernas.evaluation.racing import may_judge
 from mernas.search.executor import Block, Feed
+from mernas.search.halving import shortened
 from mernas.search.ledger import Ledger
 from mernas.search.nested import NestedSearch
 from mernas.search.plan import FINAL, Plan, make_plan
@@ -102,11 +104,12 @@ def made_up(folder: Path, subjects: int, clips: int, signal: float) -> tuple[Dat
 
 
 def inner_jobs(plan: Plan, record: Record, finished: set[str]) -> set[str]:
-    """The finished inner jobs of all proposals."""
+    """The finished inner jobs of all proposals, and of their short trainings."""
     keys = {
-        record.job_key(draw.genotype or "", left_out).hash
+        record.job_key(genotype, left_out).hash
         for study in plan.studies
         for draw in record.proposals(study)
+        for genotype in (draw.genotype or "", shortened(record.ledger.genotype(draw.genotype or "")).hash)
         for _, left_out in plan.inner_left_out(study)
     }
     return keys & finished
@@ -147,7 +150,7 @@ def searched(plan: Plan, folder: Path, known: dict[str, Outcome], inner: bool) -
     place = folder / plan.hash
     tables = None
     if inner:
-        place.mkdir()
+        place.mkdir(exist_ok=True)
     else:
         tables = execute_plan(plan, place, folder / "cache", Remembering(known)).tables
     ledger = Ledger(place / "ledger.sqlite", plan.hash)
@@ -157,21 +160,24 @@ def searched(plan: Plan, folder: Path, known: dict[str, Outcome], inner: bool) -
     return ledger, search.record, tables
 
 
-def compare(plan: Plan, folder: Path, known: dict[str, Outcome], inner: bool) -> bool:
-    """Run both searches and print what racing saved and cost; return whether the goal was reached."""
-    race_plan = plan_of(plan, racing=True)
+def compare(plan: Plan, folder: Path, known: dict[str, Outcome], inner: bool, by: str) -> bool:
+    """Run both searches and print what stopping saved and cost; return whether the goal was reached."""
+    race_plan = plan_of(plan, racing=by != "halving", halving=by != "racing")
     ledger, record, whole = searched(plan, folder, known, inner)
     race_ledger, race_record, raced = searched(race_plan, folder, known, inner)
     jobs = inner_jobs(plan, record, ledger.finished())
     fewer = inner_jobs(race_plan, race_record, race_ledger.finished())
-    bound = least(race_plan, race_record)
+    seconds, fewer_seconds = (sum(known[key].seconds for key in keys) for keys in (jobs, fewer))
     trials = trials_table(race_plan, race_record)
     stopped = trials[trials["state"] == STOPPED]
     accepted = int(trials["state"].isin(["completed", "failed", STOPPED]).sum())
     groups = len(plan.partition.groups)
-    print(f"\n{groups} groups, sampler {plan.settings.sampler}, seed {plan.settings.seed}")
-    print(f"inner jobs: {len(jobs):,} without racing, {len(fewer):,} with it; ratio {len(fewer) / len(jobs):.3f}")
-    print(f"            {bound:,} at the very least; ratio {bound / len(jobs):.3f}")
+    print(f"\n{by}, {groups} groups, sampler {plan.settings.sampler}, seed {plan.settings.seed}")
+    print(f"inner jobs: {len(jobs):,} without, {len(fewer):,} with it; ratio {len(fewer) / len(jobs):.3f}")
+    print(f"training: {seconds:.0f} s without, {fewer_seconds:.0f} s with it; ratio {fewer_seconds / seconds:.3f}")
+    if by == "racing":
+        bound = least(race_plan, race_record)
+        print(f"            {bound:,} jobs at the very least; ratio {bound / len(jobs):.3f}")
     counts = ", ".join(f"{count} after {fold}" for fold, count in sorted(stopped["folds"].value_counts().items()))
     print(f"stopped: {len(stopped)} of {accepted} candidates; folds: {counts or 'none'}")
     area, race_area = reached(record.candidates(FINAL)), reached(race_record.candidates(FINAL))
@@ -179,11 +185,11 @@ def compare(plan: Plan, folder: Path, known: dict[str, Outcome], inner: bool) ->
     kept = [reached(race_record.candidates(s)) / reached(record.candidates(s)) for s in plan.studies]
     print(f"            over all studies: mean ratio {sum(kept) / len(kept):.4f}, smallest {min(kept):.4f}")
     inside = whole is None or raced is None or nested_figures(whole, raced)
-    if plan.settings.sampler == "random":
+    if plan.settings.sampler == "random" and by == "racing":
         told_again(plan, race_plan, record, race_record, folder, known)
     ledger.close()
     race_ledger.close()
-    return race_area >= 0.95 * area and len(fewer) <= len(jobs) / 3 and inside
+    return race_area >= 0.95 * area and fewer_seconds <= seconds / 3 and inside
 
 
 def nested_figures(whole: Tables, raced: Tables) -> bool:
@@ -235,9 +241,9 @@ def told_again(
         print(f"{workers:>2} workers: {jobs:,} jobs, {in_vain} of them in vain; {spent}")
 
 
-def plan_of(plan: Plan, racing: bool) -> Plan:
-    """The same plan with or without racing."""
-    settings = replace(plan.settings, racing=racing)
+def plan_of(plan: Plan, racing: bool, halving: bool) -> Plan:
+    """The same plan with or without racing and halving."""
+    settings = replace(plan.settings, racing=racing, halving=halving)
     parts = (plan.dataset, plan.space, plan.space_name, plan.partition)
     return make_plan(*parts, settings, plan.rules, plan.presets, plan.families)
 
@@ -247,6 +253,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", default="", help="as for mernas search; made-up clips if not given")
     parser.add_argument("--space", default="", help="as for mernas search; that of the tests for made-up clips")
+    parser.add_argument("--by", default="racing,halving,both", help="what stops candidates")
     parser.add_argument("--groups", default="5,9")
     parser.add_argument("--trials", type=int, default=16)
     parser.add_argument("--batch", type=int, default=4)
@@ -266,8 +273,9 @@ def main() -> None:
         for groups in asked.groups.split(","):
             settings: dict[str, Any] = {name: getattr(asked, name) for name in ("trials", "batch", "sampler", "seed")}
             plan = plan_search(data, space, int(groups), None, "500,2k,20k", LIMIT, **settings)
-            reached.append(compare(plan, folder, {}, asked.inner))
-    goal = "95% of the hypervolume with a third of the jobs, nested figures within their intervals"
+            known: dict[str, Outcome] = {}
+            reached += [compare(plan, folder, known, asked.inner, by) for by in asked.by.split(",")]
+    goal = "95% of the hypervolume with a third of the training, nested figures within their intervals"
     print(f"\ngoal ({goal}): {', '.join('reached' if one else 'missed' for one in reached)}")
 
 
