@@ -1,6 +1,7 @@
 """Which sampler earns its place: searches replayed on the table of tabular_make.py, in seconds each.
 
-    python benchmarks/samplers.py tabular.parquet --plot samplers.png
+    python benchmarks/samplers.py --plot samplers.png
+    python benchmarks/samplers.py my-tabular.parquet --space my-space.yaml
 
 Every sampler of mernas and successive halving search the same landscapes (table, surrogate and noise, see
 tabular/surrogate.py) over the same seeds, by the very code that proposes in a search (tabular/replay.py). They are
@@ -35,6 +36,7 @@ from mernas.search.plan import plain_hash
 from mernas.space.restriction import load_space
 from mernas.space.tree import SearchSpace
 
+TABLE = Path(__file__).parent / "tabular" / "flow_images.parquet"
 SPACE = Path(__file__).with_name("tabular_space.yaml")
 RANDOM = "random"
 MEASURES = {"seen": seen, "expected": expected}
@@ -175,7 +177,7 @@ def plot(path: Path, values: dict[str, NDArray[np.float64]], trials: Sequence[in
 def main(arguments: list[str]) -> int:
     """Replay, compare and print."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("table", type=Path)
+    parser.add_argument("table", type=Path, nargs="?", default=TABLE, help="of tabular_make.py; by default ours")
     parser.add_argument("--space", type=Path, default=SPACE, help="the space that the table was made of")
     parser.add_argument("--samplers", nargs="+", default=list(REPLAYED), metavar="NAME")
     parser.add_argument("--trials", nargs="+", type=int, default=[64, 128])

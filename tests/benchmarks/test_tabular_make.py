@@ -19,6 +19,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import tabular_make
+from samplers import SPACE, TABLE
 from tabular.drawing import BY_SIZE, OCTAVES, UNIFORM, draw, octave
 from tabular.store import Store
 from tabular.table import BUILD_FAILURE, Result, answers_of, failed, genotypes_of, read_table, write_table
@@ -28,6 +29,7 @@ from tabular_make import Protocol, make_table, scored
 from mernas.components.datasets.clip import Dataset
 from mernas.evaluation.custody import FeatureStore
 from mernas.evaluation.jobs import Outcome
+from mernas.search.plan import plain_hash
 from mernas.space.genotype import Genotype
 from mernas.space.restriction import load_space
 from mernas.space.tree import SearchSpace
@@ -287,3 +289,19 @@ def test_the_released_flow_images_give_scores(real_data: Path, tmp_path: Path) -
     frame = read_table(out)
     assert frame.attrs["clips"] == 442
     assert frame["uf1"].dropna().between(0, 1).all()
+
+
+# The table of the released flow images that comes with the benchmarks
+
+
+def test_the_table_that_ships_holds_a_thousand_pipelines_of_its_space_and_no_more() -> None:
+    frame = read_table(TABLE)
+    space = load_space(SPACE, frozenset(frame.attrs["facts"]))
+    assert plain_hash(space.describe()) == frame.attrs["space"]
+    assert (frame["failure"] == "").sum() >= 1000
+    assert TABLE.stat().st_size < 500_000
+    known = {"number", "half", "genotype", "parameters", "uf1", "uar", "accuracy", "failure"}
+    others = [name for name in frame.columns if name not in known]
+    assert all(name.startswith(("answer.", "uf1_fold_", "seconds_fold_")) for name in others)
+    sample = frame[frame["failure"] == ""].iloc[::97]
+    assert [one.hash for one in genotypes_of(sample, space)] == list(sample["genotype"])
