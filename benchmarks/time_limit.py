@@ -1,6 +1,7 @@
 """How exactly a search with `--time` ends when its time is up.
 
     python benchmarks/time_limit.py
+    python benchmarks/time_limit.py --minutes 15 60
 
 Searches that train nothing run under several time limits, with few and many workers, with and without racing. Their
 clock is that of virtual workers, whose speeds differ, whose jobs take unequally long, and who wait for each other as
@@ -54,7 +55,7 @@ def share_taken(limit: float, count: int, seed: int, racing: bool) -> tuple[floa
         seed: Of the workers' speeds and of the search.
         racing: Whether candidates are stopped early.
     """
-    plan = paper_plan(trials=400, batch=8, sampler="random", time=limit, seed=seed, racing=racing)
+    plan = paper_plan(trials=1000, batch=8, sampler="random", time=limit, seed=seed, racing=racing)
     workers = VirtualWorkers(oracle(plan), count, seed)
     with (
         tempfile.TemporaryDirectory(dir="/dev/shm" if Path("/dev/shm").is_dir() else None) as folder,
@@ -71,7 +72,7 @@ def main() -> None:
     """Read the command line, run, print."""
     parser = argparse.ArgumentParser(description="How exactly a search with --time ends.")
     parser.add_argument("--workers", type=int, nargs="+", default=[2, 8, 32])
-    parser.add_argument("--minutes", type=float, nargs="+", default=[60, 240], help="of one worker's work per worker")
+    parser.add_argument("--minutes", type=float, nargs="+", default=[60], help="of one worker's work per worker")
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--json", action="store_true", help="print the shares only")
     asked = parser.parse_args()

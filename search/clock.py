@@ -67,13 +67,13 @@ class Clock:
             raise RunError(
                 Problem("--time", "cannot be kept, because every pilot failed", found, "see `mernas doctor`")
             )
-        now = self._spent()
+        now, outer = self._spent(), self._outer_blocks(costs)
         if self._promised is not None:
             began, promised = self._promised
             self._rounds.append((promised, now - began))
         for more in range(room, 0, -1):
             promised = self._round(costs, done, drawn, drawn + more)
-            forecast = now + promised * self._correction() + self._rest(costs, drawn + more)
+            forecast = now + promised * self._correction() + self._rest(costs, outer, drawn + more)
             if forecast <= self._limit:
                 # What came of the first round, and of the pilot, says nothing of later ones.
                 self._promised = (now, promised) if drawn > 0 and not self._search.plan.settings.asynchronous else None
@@ -110,11 +110,13 @@ class Clock:
         typical = _spread_out(means or [costs.mean], len(studies))
         return self._lasting(rows[study] * seconds for study, seconds in zip(studies, typical, strict=True))
 
-    def _rest(self, costs: Costs, until: int) -> float:
-        """Return how long the baselines and the outer test would last if the search ended with so many proposals."""
+    def _rest(self, costs: Costs, outer: Sequence[float], until: int) -> float:
+        """Return how long the baselines and the outer test would last if the search ended with so many proposals.
+
+        Before anything is chosen, every budget and rule is taken to choose a pipeline of its own of the mean cost.
+        """
         plan, workers = self._search.plan, self._search.executor.workers
         stages = {title: seconds for title, _, seconds in remaining(plan, costs, until, until)}
-        outer = self._outer_blocks(costs)
         if not outer:
             trainings = len(plan.dataset.subjects) * plan.settings.seeds
             choices = min(len(plan.budgets) + len(plan.rules), until)
