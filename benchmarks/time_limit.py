@@ -3,10 +3,10 @@
     python benchmarks/time_limit.py
     python benchmarks/time_limit.py --minutes 15 60
 
-Searches that train nothing run under several time limits, with few and many workers, with and without racing. Their
-clock is that of virtual workers, whose speeds differ, whose jobs take unequally long, and who wait for each other as
-real ones do. Printed is the share of the time that each run took: above 1.05 it was late, below 0.95 a run of so many
-trials left time for more.
+Searches that train nothing run under several time limits, with few and many workers, with racing, with halving, and
+without. Their clock is that of virtual workers, whose speeds differ, whose jobs take unequally long, and who wait for
+each other as real ones do. Printed is the share of the time that each run took: above 1.05 it was late, below 0.95 a
+run of so many trials left time for more.
 """
 
 from __future__ import annotations
@@ -46,16 +46,16 @@ def virtual_pilot(search: NestedSearch, workers: VirtualWorkers) -> Costs:
     return Costs(networks, {name: per_row(grid[0]) for name, grid in plan.families.items()})
 
 
-def share_taken(limit: float, count: int, seed: int, racing: bool) -> tuple[float, int]:
+def share_taken(limit: float, count: int, seed: int, by: str) -> tuple[float, int]:
     """Run a search and return the share of its time that it took, and its trials per study.
 
     Args:
         limit: Virtual seconds.
         count: How many workers.
         seed: Of the workers' speeds and of the search.
-        racing: Whether candidates are stopped early.
+        by: What stops candidates early, `racing` or `halving`, or nothing.
     """
-    plan = paper_plan(trials=1000, batch=8, sampler="random", time=limit, seed=seed, racing=racing)
+    plan = paper_plan(trials=1000, batch=8, sampler="random", time=limit, seed=seed, **{by: True} if by else {})
     workers = VirtualWorkers(oracle(plan), count, seed)
     with (
         tempfile.TemporaryDirectory(dir="/dev/shm" if Path("/dev/shm").is_dir() else None) as folder,
@@ -74,20 +74,21 @@ def main() -> None:
     parser.add_argument("--workers", type=int, nargs="+", default=[2, 8, 32])
     parser.add_argument("--minutes", type=float, nargs="+", default=[60], help="of one worker's work per worker")
     parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--by", nargs="+", default=["", "racing", "halving"], help="what stops candidates early")
     parser.add_argument("--json", action="store_true", help="print the shares only")
     asked = parser.parse_args()
     every: list[float] = []
-    for racing in (False, True):
+    for by in asked.by:
         for count in asked.workers:
             for minutes in asked.minutes:
-                found = [share_taken(60 * minutes, count, seed, racing) for seed in range(asked.seeds)]
+                found = [share_taken(60 * minutes, count, seed, by) for seed in range(asked.seeds)]
                 shares = [share for share, _ in found]
                 every += shares
                 if asked.json:
                     continue
                 trials = ", ".join(str(number) for _, number in found)
                 print(
-                    f"{'racing, ' if racing else ''}{count} workers, {minutes:g} min: took "
+                    f"{by or 'all'}, {count} workers, {minutes:g} min: took "
                     f"{', '.join(f'{share:.3f}' for share in shares)} of the time; trials per study {trials}",
                     flush=True,
                 )
