@@ -70,9 +70,7 @@ def test_when_time_is_up_all_studies_have_the_same_number_of_trials_and_it_is_re
     assert again.front.equals(result.front)
 
 
-@pytest.mark.parametrize("trials", [3, 5])  # the first batch, and a second one that is smaller than planned
 def test_a_run_that_time_ended_equals_a_run_of_that_many_trials(
-    trials: int,
     toy: Callable[..., Dataset],
     toy_space: Path,
     small: dict[str, Any],
@@ -80,6 +78,7 @@ def test_a_run_that_time_ended_equals_a_run_of_that_many_trials(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(running, "Clock", Allowance)
+    trials = 5  # the second batch is smaller than planned
     monkeypatch.setattr(Allowance, "trials", trials)
     limited = run_search(toy(), space=toy_space, out=tmp_path / "limited", **{**small, "trials": 12, "time": 3600.0})
     plain = run_search(toy(), space=toy_space, out=tmp_path / "plain", **{**small, "trials": trials})

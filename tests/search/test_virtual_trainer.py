@@ -67,7 +67,7 @@ def test_forty_random_kills_leave_the_ledger_of_an_undisturbed_run() -> None:
 
 
 def test_a_search_with_a_time_limit_ends_within_a_tenth_of_it() -> None:
-    said = benchmark("time_limit.py", "--workers", "3", "--minutes", "40", "--seeds", "1", "--json")
+    said = benchmark("time_limit.py", "--workers", "3", "--minutes", "20", "--seeds", "1", "--json")
     shares = json.loads(said)["shares"]
     assert len(shares) == 3  # without, with racing, with halving
     assert all(0.9 <= share <= 1.1 for share in shares)
