@@ -257,6 +257,12 @@ def main() -> int:
         ours_curve, their_curve = over_time(ours, times, limit), over_time(theirs, times, limit)
         curves["mernas"].append(ours_curve)
         curves["peer"].append(their_curve)
+        if not their_curve[-1]:
+            counts = [sum(len(found) for found in side.values()) for side in (ours, theirs)]
+            sys.exit(
+                f"seed {seed}: nothing to compare, since the peer finished no candidate in {given.minutes:g} minutes "
+                f"({counts[0]} and {counts[1]} in all studies together): more --minutes, or another --space"
+            )
         reached = times[ours_curve >= their_curve[-1]]
         shares.append(float(reached[0]) / seconds if len(reached) else math.inf)
         numbers = [statistics.mean(len(found) for found in side.values()) for side in (ours, theirs)]
