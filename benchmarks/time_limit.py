@@ -23,27 +23,9 @@ from virtual_search import oracle, paper_plan, virtual_search
 from virtual_trainer import VirtualWorkers
 
 from mernas.search.clock import Clock
-from mernas.search.forecast import Costs
 from mernas.search.ledger import Ledger
-from mernas.search.nested import NestedSearch
-from mernas.search.sampling import first_batch
-from mernas.space.genotype import Genotype
 
 TOLERANCE = 0.05
-
-
-def virtual_pilot(search: NestedSearch, workers: VirtualWorkers) -> Costs:
-    """Return what a pilot of the first batch and of the baselines measures on the first worker."""
-    plan = search.plan
-    _, found = first_batch(plan, "final", search.measure)
-    left_out = plan.inner_left_out("0")[0][1]
-
-    def per_row(genotype: Genotype) -> float:
-        _, job = search.task(genotype, left_out)
-        return workers.seconds(job, 0) / len(job.train_rows)
-
-    networks = tuple((size, per_row(genotype)) for genotype, size in found if size is not None)
-    return Costs(networks, {name: per_row(grid[0]) for name, grid in plan.families.items()})
 
 
 def share_taken(limit: float, count: int, seed: int, by: str) -> tuple[float, int]:
@@ -63,7 +45,7 @@ def share_taken(limit: float, count: int, seed: int, by: str) -> tuple[float, in
     ):
         ledger.begin_session()
         search = virtual_search(plan, ledger, workers)
-        search.time_for = Clock(search, limit, lambda: workers.now, lambda asked: virtual_pilot(asked, workers))
+        search.time_for = Clock(search, limit, lambda: workers.now, lambda job, _: workers.pilot(job))
         search.run()
         return workers.now / limit, ledger.ended_at() or plan.settings.trials
 

@@ -17,7 +17,7 @@ import numpy as np
 from mernas.search.choosing import choose, outer_jobs
 from mernas.search.costs import outer_block, outer_rows, seconds_per_row
 from mernas.search.duration import format_duration
-from mernas.search.forecast import BASELINES, Costs, measured, pilot, remaining
+from mernas.search.forecast import Costs, Train, baseline_seconds, measured, pilot, shared_by_all
 from mernas.search.nested import NestedSearch
 from mernas.space.errors import PlanError, Problem, RunError
 
@@ -29,7 +29,7 @@ class Clock:
         search: The run.
         limit: Seconds that it may take, restarts included.
         spent: Returns the seconds that it has taken; by default those of the ledger's sessions.
-        measure_pilot: Returns what training costs before anything was trained; by default it is tried on random labels.
+        train: Does the jobs of the pilot, see `mernas.search.forecast.pilot`.
     """
 
     def __init__(
@@ -37,12 +37,12 @@ class Clock:
         search: NestedSearch,
         limit: float,
         spent: Callable[[], float] | None = None,
-        measure_pilot: Callable[[NestedSearch], Costs] = lambda search: pilot(search)[0],
+        train: Train | None = None,
     ) -> None:
         self._search = search
         self._limit = limit
         self._spent = search.ledger.seconds if spent is None else spent
-        self._measure_pilot = measure_pilot
+        self._train = train
         self._pilot: Costs | None = None
         self._promised: tuple[float, float] | None = None
         self._rounds: list[tuple[float, float]] = []
@@ -60,14 +60,15 @@ class Clock:
             RunError: If every pilot failed.
         """
         if self._pilot is None:
-            self._pilot = self._measure_pilot(self._search)
+            self._pilot, _ = pilot(self._search, self._train)
         costs = measured(self._search, self._pilot)
         if not costs.networks:
             found = (*self._pilot.failures, "no pilot at all")[0]
             raise RunError(
                 Problem("--time", "cannot be kept, because every pilot failed", found, "see `mernas doctor`")
             )
-        now, outer = self._spent(), self._outer_blocks(costs)
+        # While candidates are under way, as in an asynchronous study, nothing can be chosen yet.
+        now, outer = self._spent(), self._outer_blocks(costs) if done == drawn > 0 else []
         if self._promised is not None:
             began, promised = self._promised
             self._rounds.append((promised, now - began))
@@ -98,16 +99,11 @@ class Clock:
             study: sum(every - len(plan.book.rows_of(left)) for _, left in plan.inner_left_out(study))
             for study in plan.studies
         }
-        if drawn == 0:  # the studies share the first batch, and each pair is left out by two of them
-            shared = rows["final"] + sum(each for study, each in rows.items() if study != "final") / 2
+        if drawn == 0:
+            _, shared = shared_by_all(plan)
             return self._lasting(seconds * shared for _, seconds in costs.networks[:until])
         studies = [study for study in plan.studies for _ in range(until - done)]
-        means = [
-            seconds
-            for name, seconds in seconds_per_row(self._search.ledger, plan.book).items()
-            if name not in self._baselines
-        ]
-        typical = _spread_out(means or [costs.mean], len(studies))
+        typical = _spread_out([seconds for _, seconds in costs.networks], len(studies))
         return self._lasting(rows[study] * seconds for study, seconds in zip(studies, typical, strict=True))
 
     def _rest(self, costs: Costs, outer: Sequence[float], until: int) -> float:
@@ -116,21 +112,17 @@ class Clock:
         Before anything is chosen, every budget and rule is taken to choose a pipeline of its own of the mean cost.
         """
         plan, workers = self._search.plan, self._search.executor.workers
-        stages = {title: seconds for title, _, seconds in remaining(plan, costs, until, until)}
         if not outer:
             trainings = len(plan.dataset.subjects) * plan.settings.seeds
             choices = min(len(plan.budgets) + len(plan.rules), until)
             per_row = choices * costs.mean + sum(costs.families.values())
             outer = [per_row * outer_rows(plan)] * trainings
-        return stages[BASELINES] / workers + self._lasting(outer)
+        return baseline_seconds(plan, costs) / workers + self._lasting(outer)
 
     def _outer_blocks(self, costs: Costs) -> list[float]:
-        """Seconds of the outer test's blocks for what the rules would choose now; none while that is not known."""
+        """Seconds of the outer test's blocks for what the rules would choose now; none if nothing could be chosen."""
         plan = self._search.plan
-        try:
-            chosen = choose(plan, self._search.record)
-        except LookupError:  # an asynchronous study has candidates under way
-            return []
+        chosen = choose(plan, self._search.record)
         jobs = Counter(genotype for genotype, _, _, _ in outer_jobs(plan, [*chosen.front, *chosen.rules]))
         if not jobs:
             return []
@@ -142,10 +134,6 @@ class Clock:
             size = outer_block(each)
             blocks += [each * min(size, jobs[name] - begin) for begin in range(0, jobs[name], size)]
         return blocks
-
-    @property
-    def _baselines(self) -> frozenset[str]:
-        return frozenset(genotype.hash for grid in self._search.plan.families.values() for genotype in grid)
 
     def _lasting(self, blocks: Iterable[float]) -> float:
         """Return how long blocks last that are handed out in order, each to the next worker that is free."""

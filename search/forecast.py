@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import bisect
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 
 import numpy as np
 
-from mernas.evaluation.jobs import Job
+from mernas.evaluation.jobs import Job, Outcome
 from mernas.evaluation.picking import format_size
-from mernas.search.costs import outer_rows
+from mernas.search.costs import outer_rows, seconds_per_row
 from mernas.search.executor import Interrupted
 from mernas.search.ledger import ACCEPTED
 from mernas.search.nested import NestedSearch
@@ -18,8 +19,10 @@ from mernas.search.plan import FINAL, Plan
 from mernas.search.sampling import first_batch
 from mernas.space.genotype import Genotype
 
-BASELINES, OUTER_TEST = "Baselines", "Outer test"
-"""What the last two stages are called."""
+if TYPE_CHECKING:  # the maps are tensors, and counting does without torch
+    from mernas.evaluation.custody import FeatureStore
+
+Train = Callable[[Job, "FeatureStore"], Outcome]
 
 
 @dataclass(frozen=True)
@@ -27,7 +30,7 @@ class Costs:
     """What training costs on one worker.
 
     Attributes:
-        networks: (parameters, seconds per training row) of single jobs.
+        networks: (parameters, mean seconds per training row) of every pipeline.
         families: The same seconds by baseline family.
         failures: What pilots failed of; those are no measure of anything.
     """
@@ -89,7 +92,7 @@ def forecast(search: NestedSearch, workers: int = 1, full_audit: bool = False) -
     """
     plan = search.plan
     costs, rows = pilot(search)
-    counted = remaining(plan, costs, 0, plan.settings.trials)
+    counted = stages(plan, costs)
     if full_audit:
         jobs = plan.settings.trials * len(plan.dataset.subjects)
         every = len(plan.book.subjects) * (1 - 1 / len(plan.dataset.subjects))
@@ -99,46 +102,53 @@ def forecast(search: NestedSearch, workers: int = 1, full_audit: bool = False) -
     return Forecast(counted, workers, named, costs.failures)
 
 
-def remaining(plan: Plan, costs: Costs, done: int, until: int) -> tuple[tuple[str, int, float], ...]:
-    """Count what is still to do at its worst.
+def stages(plan: Plan, costs: Costs) -> tuple[tuple[str, int, float], ...]:
+    """Return (title, jobs, seconds of one worker) of every stage of a search at its worst.
 
     Args:
         plan: The plan.
         costs: What training costs.
-        done: Proposals per study that are finished.
-        until: Proposals per study at which all studies end.
-
-    Returns:
-        (title, jobs, seconds of one worker) by stage.
     """
+    trials, subjects = plan.settings.trials, len(plan.dataset.subjects)
+    first, later = plan.batches[0], trials - plan.batches[0]
+    jobs, rows = shared_by_all(plan)
     groups = len(plan.partition.groups)
-    pairs, subjects, every = groups * (groups - 1) // 2, len(plan.dataset.subjects), len(plan.book.subjects)
-    pair_rows, single_rows = (1 - 2 / groups) * every, (1 - 1 / groups) * every
+    pairs, every = jobs - groups, len(plan.book.subjects)
     # A first batch shares its pair jobs among all studies; later ones are taken to share none.
-    shared = pairs * pair_rows + groups * single_rows
-    alone = 2 * pairs * pair_rows + groups * single_rows
-    first = max(min(plan.batches[0], until) - done, 0)
-    later = max(until - max(done, plan.batches[0]), 0)
-    stages: list[tuple[str, int, float]] = []
-    if first:
-        stages.append(("First round", first * (pairs + groups), first * costs.mean * shared))
+    alone = rows + pairs * (1 - 2 / groups) * every
+    found = [("First round", first * jobs, first * costs.mean * rows)]
     if later:
-        stages.append(("Later rounds", later * (2 * pairs + groups), later * costs.mean * alone))
-    sizes = {name: len(grid) for name, grid in plan.families.items()}
-    baseline_seconds = sum(size * costs.families.get(name, 0.0) for name, size in sizes.items()) * shared
-    stages.append((BASELINES, sum(sizes.values()) * (pairs + groups), baseline_seconds))
+        found.append(("Later rounds", later * (jobs + pairs), later * costs.mean * alone))
+    found.append(("Baselines", sum(map(len, plan.families.values())) * jobs, baseline_seconds(plan, costs)))
     every_choice = [costs.within(plan.budgets, budget) for budget in plan.budgets] + [costs.dearest] * len(plan.rules)
-    worst = sorted(every_choice, reverse=True)[:until]  # no study can choose more pipelines than it has proposed
-    tests = (len(worst) + len(sizes)) * subjects * plan.settings.seeds
-    per_row = sum(worst) + sum(costs.families.get(name, 0.0) for name in sizes)
-    stages.append((OUTER_TEST, tests, per_row * outer_rows(plan) * subjects * plan.settings.seeds))
-    return tuple(stages)
+    worst = sorted(every_choice, reverse=True)[:trials]  # no study can choose more pipelines than it has proposed
+    tests = (len(worst) + len(plan.families)) * subjects * plan.settings.seeds
+    per_row = sum(worst) + sum(costs.families.get(name, 0.0) for name in plan.families)
+    found.append(("Outer test", tests, per_row * outer_rows(plan) * subjects * plan.settings.seeds))
+    return tuple(found)
 
 
-def pilot(search: NestedSearch) -> tuple[Costs, int]:
+def shared_by_all(plan: Plan) -> tuple[int, float]:
+    """Return how many inner jobs a pipeline has that all studies propose, and how many rows these train on together."""
+    groups, every = len(plan.partition.groups), len(plan.book.subjects)
+    pairs = groups * (groups - 1) // 2
+    return pairs + groups, (pairs * (1 - 2 / groups) + groups * (1 - 1 / groups)) * every
+
+
+def baseline_seconds(plan: Plan, costs: Costs) -> float:
+    """Return the seconds of one worker that the inner jobs of all baselines take."""
+    _, rows = shared_by_all(plan)
+    return sum(len(grid) * costs.families.get(name, 0.0) for name, grid in plan.families.items()) * rows
+
+
+def pilot(search: NestedSearch, train: Train | None = None) -> tuple[Costs, int]:
     """Return the costs of the first batch and of the baselines, measured on random labels, and the rows trained on.
 
     Nothing of it enters a ledger.
+
+    Args:
+        search: What would be done.
+        train: Does a job; by default it is trained in this process.
 
     Raises:
         Interrupted: If the user wants to stop; asked before every pilot.
@@ -152,25 +162,23 @@ def pilot(search: NestedSearch) -> tuple[Costs, int]:
     failures: list[str] = []
     networks: list[tuple[int, float]] = []
     for candidate in candidates:
-        seconds = _pilot(search, candidate, failures)
+        seconds = _pilot(search, candidate, failures, train)
         if seconds is not None:
             networks.append((search.measure(candidate) or 0, seconds / rows))
-    families = {name: (_pilot(search, one, failures) or 0.0) / rows for name, one in grids.items()}
+    families = {name: (_pilot(search, one, failures, train) or 0.0) / rows for name, one in grids.items()}
     return Costs(tuple(networks), families, tuple(failures)), rows
 
 
 def measured(search: NestedSearch, fallback: Costs) -> Costs:
     """Return the costs of the jobs that the ledger holds; where it holds none of a kind, those of the pilot."""
     plan = search.plan
-    every = len(plan.book.subjects)
-    costs = search.ledger.costs()
-    networks = tuple((c.parameters or 0, c.seconds / (every - c.predicted)) for c in costs if c.kind == "network")
-    family_of = {genotype.hash: name for name, grid in plan.families.items() for genotype in grid}
-    found: dict[str, list[float]] = {}
-    for cost in costs:
-        if cost.genotype in family_of:
-            found.setdefault(family_of[cost.genotype], []).append(cost.seconds / (every - cost.predicted))
-    families = {name: float(np.mean(found.get(name, [seconds]))) for name, seconds in fallback.families.items()}
+    per_row = seconds_per_row(search.ledger, plan.book)
+    sizes = {cost.genotype: cost.parameters or 0 for cost in search.ledger.costs() if cost.kind == "network"}
+    networks = tuple((size, per_row[genotype]) for genotype, size in sizes.items())
+    families = dict(fallback.families)
+    for name, grid in plan.families.items():
+        if found := [per_row[genotype.hash] for genotype in grid if genotype.hash in per_row]:
+            families[name] = float(np.mean(found))
     return Costs(networks or fallback.networks, families, fallback.failures)
 
 
@@ -183,13 +191,16 @@ def _pilot_job(search: NestedSearch, genotype: Genotype) -> Job:
     return replace(job, train_labels=labels)
 
 
-def _pilot(search: NestedSearch, genotype: Genotype, failures: list[str]) -> float | None:
+def _pilot(search: NestedSearch, genotype: Genotype, failures: list[str], train: Train | None) -> float | None:
     """Seconds of a pilot, or None if it failed, which is written down."""
-    from mernas.evaluation.fitting import run_job  # here, because it imports torch, which counting does without
+    if train is None:
+        from mernas.evaluation.fitting import run_job  # here, because it imports torch
+
+        train = run_job
 
     if search.stopping():
         raise Interrupted
-    outcome = run_job(_pilot_job(search, genotype), search.store([genotype]))
+    outcome = train(_pilot_job(search, genotype), search.store([genotype]))
     if outcome.failure:
         failures.append(f"{genotype.hash}: {outcome.failure}")
         return None

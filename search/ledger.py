@@ -253,10 +253,6 @@ class Ledger:
         )
         return [Cost(*row) for row in self._read(query)]
 
-    def job_seconds(self) -> float:
-        """Return how long all jobs took together, failed ones included."""
-        return float(self._read("SELECT total(seconds) FROM jobs")[0][0])
-
     def add_genotypes(self, genotypes: Sequence[tuple[Genotype, int | None]]) -> None:
         """Record pipelines with their parameter counts; known ones are left as they are."""
         rows = [

@@ -209,14 +209,13 @@ def _compare(
     check_independently(folder, plan, record, independent)
     checks = [*compare_tables(folder, tables), candidates, independent]
     if decisions is not None:
-        name = " and ".join(word for word, on in _stopping(plan) if on)
-        checks.append(Check(name, "every candidate was stopped where it had to be, and none that was is chosen"))
+        settings = plan.settings
+        names = [name for name, on in (("halving", settings.halving), ("racing", settings.racing)) if on]
+        checks.append(
+            Check(" and ".join(names), "every candidate was stopped where it had to be, and none that was is chosen")
+        )
         check_race(folder, decisions, checks[-1])
     return checks
-
-
-def _stopping(plan: Plan) -> list[tuple[str, bool]]:
-    return [("halving", plan.settings.halving), ("racing", plan.settings.racing)]
 
 
 def _later(plan: Plan, ledger: ReadLedger) -> Asked:

@@ -15,6 +15,23 @@ SMALL: dict[str, Any] = {"trials": 5, "batch": 3, "groups": 3, "budgets": "300,3
 SMALL["workers"] = 1
 
 
+class Countdown:
+    """Says no so often, and then yes."""
+
+    def __init__(self, left: int) -> None:
+        self.left = left
+
+    def __call__(self) -> bool:
+        self.left -= 1
+        return self.left < 0
+
+
+@pytest.fixture(scope="session")
+def countdown() -> type[Countdown]:
+    """A user who stops a run when they have been asked so often."""
+    return Countdown
+
+
 @pytest.fixture(scope="session")
 def small() -> dict[str, Any]:
     return dict(SMALL)

@@ -340,26 +340,15 @@ def test_an_executor_that_serves_two_runs_trains_each_on_its_own_maps(
 @pytest.mark.usefixtures("nasty")
 @pytest.mark.parametrize("count", [3, 20])
 def test_a_whole_batch_of_crashes_stops_the_run_and_what_the_user_stops_records_none_of_it(
-    count: int, jobs: Jobs
+    count: int, jobs: Jobs, countdown: Callable[[int], Callable[[], bool]]
 ) -> None:
     made = [job for width in range(2, 2 + count) for job in jobs.make("crashes", width=width, count=1)]
     recorded: list[Outcome] = []
     dispatcher = Dispatcher(SerialExecutor(), lambda job, outcome: recorded.append(outcome), lambda text: None)
     dispatcher.add(made, jobs.store(made))
     with pytest.raises(RunError if count == 3 else Interrupted):
-        dispatcher.run(Countdown(12))
+        dispatcher.run(countdown(12))
     assert recorded == []
-
-
-class Countdown:
-    """Says no so often, and then yes."""
-
-    def __init__(self, left: int) -> None:
-        self.left = left
-
-    def __call__(self) -> bool:
-        self.left -= 1
-        return self.left < 0
 
 
 @pytest.mark.usefixtures("nasty")

@@ -129,17 +129,11 @@ def test_a_search_that_was_stopped_after_some_short_trainings_goes_on_to_the_sam
     toy: Callable[..., Dataset],
     patient_space: Path,
     tmp_path: Path,
+    countdown: Callable[[int], Callable[[], bool]],
 ) -> None:
     for after in (60, 75, 100):  # 36 clips are prepared first
-        asked = 0
-
-        def stopping(after: int = after) -> bool:
-            nonlocal asked
-            asked += 1
-            return asked > after
-
         with pytest.raises(Interrupted):
-            run_search(toy(), space=patient_space, out=tmp_path / "run", stopping=stopping, **halved_settings)
+            run_search(toy(), space=patient_space, out=tmp_path / "run", stopping=countdown(after), **halved_settings)
     resumed = run_search(toy(), space=patient_space, out=tmp_path / "run", **halved_settings)
     assert resumed.tables.trials.equals(halved.tables.trials)
     assert resumed.tables.predictions.equals(halved.tables.predictions)
@@ -238,3 +232,12 @@ def test_two_workers_of_ray_find_the_same(
     result = run_search(toy(), space=patient_space, out=tmp_path / "run", **settings)
     assert result.tables.trials.equals(halved.tables.trials)
     assert result.tables.predictions.equals(halved.tables.predictions)
+
+
+def test_short_trainings_whose_folds_train_together_hold(
+    halved_settings: dict[str, Any], toy: Callable[..., Dataset], patient_space: Path, tmp_path: Path
+) -> None:
+    joined = run_search(toy(), space=patient_space, out=tmp_path / "run", together=True, **halved_settings)
+    found = verify_run(joined.folder)
+    assert found.holds, found.plain()
+    assert "stopped" in set(joined.tables.trials["state"])

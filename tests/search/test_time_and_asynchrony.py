@@ -13,7 +13,7 @@ from mernas.evaluation.custody import FeatureStore
 from mernas.evaluation.jobs import Job, Outcome
 from mernas.search import run as running
 from mernas.search.executor import Block, Feed, Interrupted, SerialExecutor
-from mernas.search.forecast import Costs, measured, pilot, remaining
+from mernas.search.forecast import Costs, measured, pilot, stages
 from mernas.search.ledger import ACCEPTED, Ledger
 from mernas.search.nested import NestedSearch
 from mernas.search.plan import FINAL, Plan
@@ -131,15 +131,13 @@ def test_a_generous_time_changes_nothing_but_the_plan(
 def test_the_forecast_counts_jobs_as_the_plan_does(toy: Callable[..., Dataset], toy_space: Path) -> None:
     plan = plan_search(toy(), toy_space, 3, None, "300,3k", "3k", trials=8, batch=3, seed=3, seeds=2)
     costs = Costs(((100, 2.0), (2000, 4.0)), {"majority": 1.0, "logistic_regression": 1.0, "rbf_svm": 1.0})
-    stages = {title: (jobs, seconds) for title, jobs, seconds in remaining(plan, costs, 0, 8)}
+    found = {title: (jobs, seconds) for title, jobs, seconds in stages(plan, costs)}
     pairs, groups, rows = 3, 3, 36  # three groups: three pairs, three single ones; two of six subjects in each
-    assert stages["First round"] == (3 * (pairs + groups), pytest.approx(3 * 3.0 * (pairs * 12 + groups * 24)))
-    assert stages["Later rounds"] == (5 * (2 * pairs + groups), pytest.approx(5 * 3.0 * (2 * pairs * 12 + groups * 24)))
+    assert found["First round"] == (3 * (pairs + groups), pytest.approx(3 * 3.0 * (pairs * 12 + groups * 24)))
+    assert found["Later rounds"] == (5 * (2 * pairs + groups), pytest.approx(5 * 3.0 * (2 * pairs * 12 + groups * 24)))
     # Two budgets and two rules at their dearest, three families; six subjects, two repetitions, 30 rows each.
-    assert stages["Outer test"] == ((4 + 3) * 6 * 2, pytest.approx((2.0 + 4.0 + 4.0 + 4.0 + 3.0) * 30 * 12))
+    assert found["Outer test"] == ((4 + 3) * 6 * 2, pytest.approx((2.0 + 4.0 + 4.0 + 4.0 + 3.0) * 30 * 12))
     assert rows == len(plan.book.subjects)
-    later = {title for title, _, _ in remaining(plan, costs, 6, 8)}
-    assert "First round" not in later
 
 
 def test_costs_are_measured_from_the_ledger_once_it_holds_jobs(finished: SearchResult, tmp_path: Path) -> None:
@@ -147,7 +145,7 @@ def test_costs_are_measured_from_the_ledger_once_it_holds_jobs(finished: SearchR
     ledger = Ledger(finished.folder / "ledger.sqlite", plan.hash)
     search = NestedSearch(plan, ledger, SerialExecutor(), tmp_path)
     costs = measured(search, Costs((), {"majority": 9.0, "other": 9.0}))
-    assert len(costs.networks) == sum(cost.kind == "network" for cost in ledger.costs()) > 0
+    assert len(costs.networks) == len({cost.genotype for cost in ledger.costs() if cost.kind == "network"}) > 0
     assert 0 < costs.families["majority"] < 1
     assert costs.families["other"] == 9.0
     found, rows = pilot(search)
@@ -158,22 +156,17 @@ def test_costs_are_measured_from_the_ledger_once_it_holds_jobs(finished: SearchR
 
 
 def test_the_user_can_stop_a_run_while_it_prepares_and_while_its_pilot_runs(
-    toy: Callable[..., Dataset], toy_space: Path, small: dict[str, Any], tmp_path: Path
+    toy: Callable[..., Dataset],
+    toy_space: Path,
+    small: dict[str, Any],
+    tmp_path: Path,
+    countdown: Callable[[int], Callable[[], bool]],
 ) -> None:
     for time, after in ((None, 5), ("1d", 40)):  # 36 clips, then the pilot
-        asked = 0
-
-        def stopping(after: int = after) -> bool:
-            nonlocal asked
-            asked += 1
-            return asked > after
-
-        folder = tmp_path / str(after)
+        folder, settings = tmp_path / str(after), {**small, "time": time, "stopping": countdown(after)}
         with pytest.raises(Interrupted):
-            run_search(
-                toy(), space=toy_space, out=folder, cache=folder / "cache", stopping=stopping, **{**small, "time": time}
-            )
-        assert asked == after + 1
+            run_search(toy(), space=toy_space, out=folder, cache=folder / "cache", **settings)
+        assert settings["stopping"].left == -1  # not asked again
         assert (folder / "interim.csv").is_file()
 
 

@@ -211,25 +211,19 @@ def test_every_batch_of_a_search_is_in_the_ledger_whole_and_inner_ones_share_a_g
 
 
 def test_a_search_of_folds_together_that_is_stopped_again_and_again_ends_as_if_it_never_had_been(
-    joined: SearchResult, toy: Callable[..., Dataset], toy_space: Path, small: dict[str, Any], tmp_path: Path
+    joined: SearchResult,
+    toy: Callable[..., Dataset],
+    toy_space: Path,
+    small: dict[str, Any],
+    tmp_path: Path,
+    countdown: Callable[[int], Callable[[], bool]],
 ) -> None:
     held = {"space": toy_space, "out": tmp_path / "run", "executor": "serial", "together": True, **small}
     for questions in (12, 17, 22):
         with pytest.raises(Interrupted):
-            run_search(toy(), stopping=Countdown(questions), **held)
+            run_search(toy(), stopping=countdown(questions), **held)
     again = run_search(toy(), **held)
     assert tables(again) == tables(joined)
-
-
-class Countdown:
-    """Says no so often, and then yes."""
-
-    def __init__(self, left: int) -> None:
-        self.left = left
-
-    def __call__(self) -> bool:
-        self.left -= 1
-        return self.left < 0
 
 
 def test_racing_and_folds_together_are_refused_with_each_other() -> None:
