@@ -54,7 +54,9 @@ def files() -> tuple[str, ...]:
         for folder, below, here in os.walk(ROOT):
             below[:] = [d for d in below if not (d.startswith(".") and d != ".ci") and not re.search(LITTER, d)]
             names |= {(Path(folder) / name).relative_to(ROOT).as_posix() for name in here if not name.endswith(".pyc")}
-    return tuple(sorted(name for name in names if (ROOT / name).is_file()))
+    # A newcomer's virtual environment may lie in the clone, under any name.
+    environments = tuple(f"{found.parent.name}/" for found in ROOT.glob("*/pyvenv.cfg"))
+    return tuple(sorted(name for name in names if (ROOT / name).is_file() and not name.startswith(environments)))
 
 
 LITTER = r"^(build|dist|__pycache__|mernas-runs)$|\.egg-info$"
