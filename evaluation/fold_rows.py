@@ -11,8 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from mernas.components.contracts import Augmentation
-from mernas.evaluation.custody import FeatureStore, chosen
+from mernas.evaluation.custody import FeatureStore, TrainingView, chosen
 from mernas.evaluation.jobs import Job
 from mernas.space.errors import CustodyError, Problem
 
@@ -20,7 +19,28 @@ MASKED = -1
 """Stands in the place of a label that a fold must not see; it is no class, so that a loss that sees it fails."""
 
 
-class FoldRows:
+class SharedMaps:
+    """Maps of some rows, on a device; streams of one recipe share one tensor.
+
+    Args:
+        store: All maps.
+        recipes: For every stream, the hash of its recipe.
+        rows: Which rows, ascending (U,).
+        device: Where they are to lie.
+    """
+
+    def __init__(self, store: FeatureStore, recipes: Sequence[str], rows: np.ndarray, device: str) -> None:
+        kept = {recipe: store.select(recipe, rows).to(device) for recipe in dict.fromkeys(recipes)}
+        self._maps = [kept[recipe] for recipe in recipes]
+
+    def chosen(self, places: Tensor) -> list[Tensor]:
+        """Return for every stream the maps (B, ...) at some places among the rows (B,)."""
+        unique = {id(maps): maps for maps in self._maps}
+        found = {key: chosen(maps, places) for key, maps in unique.items()}
+        return [found[id(maps)] for maps in self._maps]
+
+
+class FoldRows(SharedMaps):
     """The training rows of jobs that train together.
 
     Args:
@@ -32,6 +52,7 @@ class FoldRows:
 
     Attributes:
         rows: The rows that some fold trains on, ascending (U,); no other row is read.
+        channels: For every stream, the names of its channels.
     """
 
     def __init__(
@@ -43,18 +64,24 @@ class FoldRows:
         device: str,
     ) -> None:
         self.rows = np.unique(np.concatenate([job.train_rows for job in jobs]))
-        kept = {recipe: store.select(recipe, self.rows).to(device) for recipe in dict.fromkeys(recipes)}
-        self._maps = [kept[recipe] for recipe in recipes]
-        self._channels = list(channels)
-        self._own = [torch.from_numpy(np.searchsorted(self.rows, job.train_rows)) for job in jobs]
+        self.channels = list(channels)
         self._device = device
+        super().__init__(store, recipes, self.rows, device)
+        self._own = [torch.from_numpy(np.searchsorted(self.rows, job.train_rows)) for job in jobs]
 
     def __len__(self) -> int:
         return len(self._own)
 
-    def count(self, fold: int) -> int:
-        """Return how many training rows a fold has."""
-        return len(self._own[fold])
+    def view(self, fold: int, job: Job) -> TrainingView:
+        """Return the training rows of a fold as components are handed them, on the device.
+
+        Args:
+            fold: Which fold.
+            job: Its job.
+        """
+        own = self._own[fold].to(self._device)
+        labels = torch.from_numpy(job.train_labels).to(self._device)
+        return TrainingView(self.chosen(own), labels, job.classes, self.channels)
 
     def labels(self, fold: int, own: Tensor) -> Tensor:
         """Return labels for all rows (U,), `MASKED` outside the fold's training rows.
@@ -68,7 +95,7 @@ class FoldRows:
         return masked
 
     def places(self, fold: int, batch: Tensor) -> Tensor:
-        """Return where the rows of a batch lie among all, (B,).
+        """Return where the rows of a batch lie among all, (B,), on the processor.
 
         Args:
             fold: Which fold.
@@ -77,47 +104,33 @@ class FoldRows:
         Raises:
             CustodyError: If a number lies outside them.
         """
-        count = self.count(fold)
+        count = len(self._own[fold])
         if len(batch) and (int(batch.min()) < 0 or int(batch.max()) >= count):
             strange = sorted({int(row) for row in batch if not 0 <= int(row) < count})
             rule = f"asked for rows outside the {count} training rows of its job"
             raise CustodyError(Problem(f"fold {fold}", rule, ", ".join(map(str, strange[:5])), "this is refused"))
         return self._own[fold][batch]
 
-    def take(
-        self,
-        folds: Sequence[int],
-        batches: Sequence[Tensor],
-        augmentation: Sequence[Augmentation],
-        generators: Sequence[torch.Generator],
-    ) -> tuple[list[Tensor], Tensor]:
-        """Return the maps of a batch of each fold, for every stream (G, B, ...), and their places among all (G, B).
 
-        Args:
-            folds: Which folds.
-            batches: For each of them, numbers within its training rows (B,), equally many.
-            augmentation: Applied to the batch of each fold by itself.
-            generators: For each of them, what its augmentation draws from.
+class HeldOut(SharedMaps):
+    """The rows that the folds predict. Their maps lie apart from those of the training rows, and they have no label.
 
-        Raises:
-            CustodyError: If a number lies outside the training rows of its fold.
-        """
-        places = torch.stack([self.places(fold, batch) for fold, batch in zip(folds, batches, strict=True)])
-        places = places.to(self._device)
-        if not augmentation:
-            return self._chosen(places), places
-        changed: list[list[Tensor]] = []
-        for own, generator in zip(places, generators, strict=True):
-            maps = self._chosen(own)
-            for change in augmentation:
-                maps = change.apply(maps, self._channels, generator)
-            changed.append(maps)
-        return [torch.stack(stream) for stream in zip(*changed, strict=True)], places
+    Args:
+        jobs: One for each fold.
+        store: The maps.
+        recipes: For every stream, the hash of its recipe.
+        device: Where the maps are to lie.
+    """
 
-    def _chosen(self, places: Tensor) -> list[Tensor]:
-        """Maps at some places of any shape, for every stream; streams of one recipe are given the same tensor."""
-        unique = {id(maps): maps for maps in self._maps}
-        found = {
-            key: chosen(maps, places.flatten()).reshape(*places.shape, *maps.shape[1:]) for key, maps in unique.items()
-        }
-        return [found[id(maps)] for maps in self._maps]
+    def __init__(self, jobs: Sequence[Job], store: FeatureStore, recipes: Sequence[str], device: str) -> None:
+        rows = np.unique(np.concatenate([job.predict_rows for job in jobs]))
+        super().__init__(store, recipes, rows, device)
+        self.counts = [len(job.predict_rows) for job in jobs]
+        # Folds with fewer rows are filled up with their own first one: in evaluation no row depends on another.
+        places = [np.searchsorted(rows, job.predict_rows) for job in jobs]
+        filled = [np.pad(own, (0, max(self.counts) - len(own)), mode="edge") for own in places]
+        self._places = torch.from_numpy(np.stack(filled)).to(device)
+
+    def places(self, fold: int) -> Tensor:
+        """Return where the rows of a fold lie among all, filled up to the most that a fold has, (M,)."""
+        return self._places[fold]

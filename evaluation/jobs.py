@@ -19,7 +19,7 @@ ENGINE_VERSION = 2
 """Raised whenever an equal job would give other bits; it is part of every plan."""
 
 NOT_FINITE, CUSTODY, OUT_OF_MEMORY, TIME_OUT, CRASH = "not-finite", "custody", "out-of-memory", "time-out", "crash"
-TOGETHER = "folds together"
+TOGETHER = "folds in lanes"
 """So ends the numeric path of jobs that train in batches."""
 FAILURES = (NOT_FINITE, CUSTODY, OUT_OF_MEMORY, TIME_OUT, CRASH)
 """The names of what can go wrong in a job."""
@@ -122,7 +122,7 @@ def numeric_path(device: str, together: bool = False) -> str:
         >>> numeric_path("cpu")
         'cpu, 1 thread, single folds'
         >>> numeric_path("cuda", together=True)
-        'cuda, 1 thread, folds together'
+        'cuda, 1 thread, folds in lanes'
     """
     return f"{device.partition(':')[0]}, 1 thread, {TOGETHER if together else 'single folds'}"
 

@@ -127,11 +127,33 @@ def _apply(layers: tuple[nn.Module, ...], maps: Tensor) -> Tensor:
     if isinstance(first, nn.Conv2d):
         weight = torch.cat([layer.weight for layer in layers if isinstance(layer, nn.Conv2d)])
         bias = None if first.bias is None else torch.cat([layer.get_parameter("bias") for layer in layers])
-        weight = weight.contiguous(memory_format=torch.channels_last)
+        if maps.device.type == "cpu":
+            weight = weight.contiguous(memory_format=torch.channels_last)
         return functional.conv2d(maps, weight, bias, first.stride, first.padding, first.dilation)
     if isinstance(first, NormThenPool):
         return norm_then_pool(maps, [layer.norm for layer in layers if isinstance(layer, NormThenPool)], first.pool)
     if isinstance(first, nn.BatchNorm2d):
-        return normalised(maps, [layer for layer in layers if isinstance(layer, nn.BatchNorm2d)])
+        norms = [layer for layer in layers if isinstance(layer, nn.BatchNorm2d)]
+        return normalised(maps, norms) if maps.device.type == "cpu" else _normalised_by_torch(maps, norms)
     result: Tensor = first(maps)
+    return result
+
+
+def _normalised_by_torch(maps: Tensor, norms: Sequence[nn.BatchNorm2d]) -> Tensor:
+    """Maps (B, sum of C, H, W) as several norms normalise them in training, each its channels, on an accelerator."""
+    running = [(norm.get_buffer("running_mean"), norm.get_buffer("running_var")) for norm in norms]
+    means, variances = (torch.cat(both) for both in zip(*running, strict=True))
+    weight, bias = (torch.cat([norm.get_parameter(name) for norm in norms]) for name in ("weight", "bias"))
+    first = norms[0]
+    assert first.momentum is not None  # noqa: S101  # for the type checker: `_alike` has seen to it
+    result = functional.batch_norm(maps, means, variances, weight, bias, True, first.momentum, first.eps)
+    widths = [norm.num_features for norm in norms]
+    with torch.no_grad():
+        for (mean, variance), norm, own, spread in zip(
+            running, norms, torch.split(means, widths), torch.split(variances, widths), strict=True
+        ):
+            mean.copy_(own)
+            variance.copy_(spread)
+            if norm.num_batches_tracked is not None:
+                norm.num_batches_tracked.add_(1)
     return result

@@ -10,7 +10,8 @@ On a processor these things are done while it trains:
   (with or without a ReLU between), only the maxima are normalised;
 - streams that look at the same maps do their first layers side by side (`mernas.evaluation.quick_streams`).
 
-Components stay what they are, plain torch, third parties' included. On an accelerator nothing is done.
+Components stay what they are, plain torch, third parties' included. On an accelerator layers are replaced only where
+torch's own would give other bits each time (`mernas.evaluation.steady_layers`).
 """
 
 from __future__ import annotations
@@ -25,6 +26,7 @@ from torch import Tensor, nn
 from mernas.components.topologies.network import Network
 from mernas.evaluation.quick_layers import NormThenPool, QuickBatchNorm2d, QuickDropout, QuickMaxPool2d
 from mernas.evaluation.quick_streams import SideBySide, joined_depth
+from mernas.evaluation.steady_layers import STEADY
 
 QUICK: dict[type[nn.Module], type[nn.Module]] = {
     nn.Dropout: QuickDropout,
@@ -53,8 +55,10 @@ class Quickening:
     """
 
     def __init__(self, network: nn.Module, device: str = "cpu") -> None:
-        modules = list(network.modules()) if device == "cpu" else []
-        self._layers = [(module, type(module)) for module in modules if type(module) in QUICK]
+        every = list(network.modules())
+        self._classes = QUICK if device == "cpu" else STEADY
+        self._layers = [(module, type(module)) for module in every if type(module) in self._classes]
+        modules = every if device == "cpu" else []
         self._weights = [module.weight for module in modules if isinstance(module, nn.Conv2d)]
         sequences = [module for module in modules if type(module) is nn.Sequential]
         self._network = network if isinstance(network, Network) and device == "cpu" else None
@@ -63,7 +67,7 @@ class Quickening:
     def on(self) -> None:
         """Make the network quick."""
         for module, own in self._layers:
-            module.__class__ = QUICK[own]
+            module.__class__ = self._classes[own]
         for sequence, _, quick in self._rows:
             _put(sequence, quick)
         self._lay_out(torch.channels_last)
@@ -79,6 +83,12 @@ class Quickening:
         self._lay_out(torch.contiguous_format)
         if self._network is not None:
             self._network.__dict__.pop("fused", None)
+
+    def __enter__(self) -> None:
+        self.on()
+
+    def __exit__(self, *_: object) -> None:
+        self.off()
 
     def _lay_out(self, order: torch.memory_format) -> None:
         for weight in self._weights:

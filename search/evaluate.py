@@ -28,7 +28,7 @@ from mernas.search.features import FeatureShelf
 from mernas.search.kept_folds import kept, kept_folds
 from mernas.search.reporter import Reporter, Silent
 from mernas.search.run import load_data
-from mernas.search.shared_batches import fold_batches
+from mernas.search.shared_batches import fold_batches, training_steps
 from mernas.search.workers import chosen_executor, require_cuda, working
 from mernas.space.errors import PlanError, Problem, UnavailableError, UnknownNameError, nearest, raise_all
 from mernas.space.genotype import Genotype, from_plain
@@ -213,7 +213,8 @@ def run_evaluation(
                 dispatcher = Dispatcher(made, arrived, reporter.say, record_batch=batch_arrived)
                 if together:  # a batch is recorded whole, so that what is left are whole batches
                     left = {job.key for job in waiting}
-                    for batch in fold_batches([job for _, job in tasks], parameters or 0):
+                    jobs = [job for _, job in tasks]
+                    for batch in fold_batches(jobs, parameters or 0, training_steps(genotype, len(dataset))):
                         if batch[0].key in left:
                             dispatcher.add_batch(batch, store)
                 else:

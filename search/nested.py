@@ -26,7 +26,7 @@ from mernas.search.queues import RaceQueue
 from mernas.search.record import Record
 from mernas.search.reporter import Reporter, Silent
 from mernas.search.sampling import first_batch, next_batch
-from mernas.search.shared_batches import fold_batches, shared_batches
+from mernas.search.shared_batches import fold_batches, shared_batches, training_steps
 from mernas.space.errors import SpaceError
 from mernas.space.genotype import Genotype
 
@@ -374,7 +374,8 @@ class NestedSearch:
             tested = [group for group in groups if repetition > 0 or len(group) > 1]
             batches += [tuple(self.task(genotype, (one,), repetition) for one in group) for group in tested]
             for batch in batches:
-                parts = fold_batches(batch, self.measure(genotype) or 0)
+                steps = training_steps(genotype, len(self.plan.book.subjects))
+                parts = fold_batches(batch, self.measure(genotype) or 0, steps)
                 found += [part for part in parts if any(key.hash in wanted for key, _ in part)]
         return found
 

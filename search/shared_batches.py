@@ -13,6 +13,7 @@ from typing import TypeVar
 
 from mernas.evaluation.jobs import Job, JobKey
 from mernas.space.errors import CustodyError, Problem
+from mernas.space.genotype import Genotype
 
 Task = tuple[JobKey, Job]
 One = TypeVar("One")
@@ -20,6 +21,10 @@ MOST_TOGETHER = 80
 """At most so many folds train together."""
 MOST_WEIGHTS = 1 << 28
 """So many weights at most do the folds have that train together: 1 GiB, and some four times as much with moments."""
+MOST_STEPS = 60_000
+"""So many training steps at most do they take together, or as many as some folds take: a stop waits for them."""
+FEWEST = 8
+"""So many folds train together, however long they take: fewer leave an accelerator idle."""
 
 
 def shared_group(left_out: Sequence[str], groups: Sequence[Sequence[str]]) -> int:
@@ -74,17 +79,35 @@ def shared_batches(tasks: Sequence[Task], groups: Sequence[Sequence[str]]) -> li
     return [tuple(sorted(found[place], key=lambda task: task[0].left_out)) for place in places]
 
 
-def fold_batches(jobs: Sequence[One], parameters: int) -> list[tuple[One, ...]]:
+def fold_batches(jobs: Sequence[One], parameters: int, steps: int = 0) -> list[tuple[One, ...]]:
     """Divide the folds of a pipeline into batches that train together; they follow from the pipeline alone.
 
     Args:
         jobs: All folds, in the order of the protocol.
         parameters: How many the network has; larger ones are fewer in a batch, which must fit on a device.
+        steps: How many training steps a fold takes; longer ones are fewer in a batch, which is recorded as a whole.
 
     Returns:
         Batches of about equally many folds.
     """
-    most = max(1, min(MOST_TOGETHER, MOST_WEIGHTS // max(parameters, 1)))
+    fitting = MOST_WEIGHTS // max(parameters, 1)
+    most = max(1, min(MOST_TOGETHER, fitting, max(FEWEST, MOST_STEPS // max(steps, 1))))
     batches = -(-len(jobs) // most)
     edges = [number * len(jobs) // batches for number in range(batches + 1)]
     return [tuple(jobs[start:end]) for start, end in pairwise(edges)]
+
+
+def training_steps(genotype: Genotype, rows: int) -> int:
+    """Return about how many training steps a fold of a network takes.
+
+    Args:
+        genotype: The pipeline.
+        rows: How many rows it trains on.
+
+    Example:
+        >>> from mernas.space.presets import load_preset
+        >>> training_steps(load_preset("ststnet").genotype, 435)
+        1600
+    """
+    training = genotype["training"]
+    return int(training["epochs"]) * -(-rows // int(training["batch"]))

@@ -7,7 +7,6 @@ from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from mernas.components.contracts import TRAINING_ROWS, TrainingRows
 from mernas.components.losses.embedding import scaled
@@ -61,6 +60,7 @@ class _CenterModule(nn.Module):
         if self.training:
             with torch.no_grad():
                 # Sums by a product with zeros and ones: scattered additions have no fixed order on an accelerator.
-                member = F.one_hot(targets, len(self.centres)).to(gaps.dtype)
+                classes = torch.arange(len(self.centres), device=targets.device)
+                member = (targets[:, None] == classes).to(gaps.dtype)
                 self.centres += self.rate * (member.T @ gaps) / (1 + member.sum(dim=0))[:, None]
         return self.weight * gaps.square().sum(dim=1).mean() / 2

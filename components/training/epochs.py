@@ -98,7 +98,7 @@ def run_epochs(
         raise DataError(Problem("training rows", "must be at least one", "0"))
     channels = [rows.channels(stream) for stream in range(rows.streams)]
     sampled = labels.to(generator.device)
-    steps = course.epochs * len(_batches(course, sampled, generator.clone_state()))
+    steps = course.epochs * len(batches_of(course, sampled, generator.clone_state()))
     weights = list(network.parameters()) if trained is None else list(trained)
     optimizer = course.optimizer.build([*weights, *objective.parameters()])
     starts = [group["lr"] * course.rate for group in optimizer.param_groups]
@@ -108,7 +108,7 @@ def run_epochs(
         network.train()
         # Summed where it is and looked at once an epoch: asking for each value would stall an accelerator.
         total = torch.zeros((), device=labels.device)
-        for batch in _batches(course, sampled, generator):
+        for batch in batches_of(course, sampled, generator):
             batch = batch.to(labels.device)
             optimizer.zero_grad(set_to_none=True)
             value = _loss(network, rows.take(batch), batch, channels, objective, course, augmentation, generator)
@@ -143,7 +143,14 @@ def lost_weight() -> Problem:
     return Problem("training", "a weight is not a finite number", "after the last epoch", "lower the learning rate")
 
 
-def _batches(course: Course, labels: Tensor, generator: torch.Generator) -> list[Tensor]:
+def batches_of(course: Course, labels: Tensor, generator: torch.Generator) -> list[Tensor]:
+    """Return the batches of one epoch, as numbers of training rows.
+
+    Args:
+        course: Says how large they are and which rows are drawn.
+        labels: Of the training rows (n,), on the generator's device.
+        generator: Draws them.
+    """
     if course.sampler is not None:
         return course.sampler.batches(labels, course.batch, generator)
     order = torch.randperm(len(labels), generator=generator, device=generator.device)

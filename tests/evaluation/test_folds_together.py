@@ -19,14 +19,14 @@ from mernas.components.training.sgd import SGD
 from mernas.evaluation import fitting
 from mernas.evaluation.custody import FeatureStore
 from mernas.evaluation.fitting import fit_and_predict, run_job
+from mernas.evaluation.flat_optimizers import flat_optimizer
 from mernas.evaluation.fold_rows import MASKED, FoldRows
-from mernas.evaluation.folds_together import equal_batches, fit_together, run_together
+from mernas.evaluation.folds_together import divided, fit_together, run_together
 from mernas.evaluation.jobs import Job, make_job
 from mernas.evaluation.preparation import prepare, recipe_of, recipes_of
 from mernas.evaluation.rows import number_rows
-from mernas.evaluation.stacked_optimizers import stacked_optimizer
 from mernas.space.errors import CustodyError
-from mernas.space.genotype import parse_genotype
+from mernas.space.genotype import instantiate, parse_genotype
 from mernas.space.registry import REGISTRY, register
 
 FLOW = "input: {optical_flow: {estimator: given, size: 14, centre: median}}"
@@ -68,6 +68,15 @@ augmentation: [flip]
 training: {{scratch: {{epochs: 3, batch: 8, schedule: constant, optimizer: {{sgd: {{momentum: 0.0}}}}}}}}
 loss: logit_adjusted
 """
+MIXED = f"""
+streams: [{{{FLOW}, backbone: [{{convolution: {{width: 4}}}}], readout: {{average: {{grid: 3}}}}}}]
+tasks: [{{emotion: {{head: linear}}}}]
+augmentation: [{{rotate: {{degrees: 8.0}}}}]
+training:
+  scratch: {{epochs: 3, batch: 8, mixing: cutmix, averaging: {{ema: {{decay: 0.7}}}}, sampler: label_balanced}}
+loss: cross_entropy
+auxiliary_loss: {{center: {{weight: 0.1}}}}
+"""
 TWINS = f"""
 streams:
 - {{{FLOW}, backbone: [{{convolution: {{width: 4}}}}], readout: {{average: {{grid: 1}}}}}}
@@ -79,7 +88,7 @@ augmentation: [{{erase: {{probability: 0.7}}}}, flip]
 training: {{scratch: {{epochs: 2, batch: 8}}}}
 loss: {{cross_entropy: {{weighting: none}}}}
 """
-NETWORKS = {"plain": PLAIN, "residual": RESIDUAL, "streams": STREAMS, "tokens": TOKENS, "twins": TWINS}
+NETWORKS = {"plain": PLAIN, "residual": RESIDUAL, "streams": STREAMS, "tokens": TOKENS, "twins": TWINS, "mixed": MIXED}
 KEPT = (28, 29, 25, 24)
 """Training rows of the folds: batches of 8 8 8 4, of 8 8 8 5, of 8 8 9, and of 8 8 8, so with a step less."""
 
@@ -166,6 +175,31 @@ def test_each_fold_is_in_single_precision_what_it_is_alone_quickened_or_not(
         assert far(fitted.probabilities, fit_and_predict(job, store)[0]) < 1e-4
 
 
+needs_gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+
+
+@needs_gpu
+@pytest.mark.parametrize("name", NETWORKS)
+@pytest.mark.usefixtures("double")
+def test_each_fold_is_on_a_gpu_what_it_is_alone_there_and_on_a_processor(name: str, jobs_of: Make) -> None:
+    jobs, store = jobs_of(NETWORKS[name])
+    there = [replace(job, device="cuda") for job in jobs]
+    for job, moved, fitted in zip(jobs, there, fit_together(there, store), strict=True):
+        assert far(fitted.probabilities, fit_and_predict(moved, store)[0]) < 1e-8
+        assert far(fitted.probabilities, fit_and_predict(job, store)[0]) < 1e-4  # other kernels, in another order
+
+
+@needs_gpu
+@pytest.mark.parametrize("name", NETWORKS)
+def test_on_a_gpu_one_seed_gives_the_same_bits_again_together_and_alone(name: str, jobs_of: Make) -> None:
+    jobs, store = jobs_of(NETWORKS[name].replace("dropout: 0.0", "dropout: 0.3"), kind=torch.float32)
+    there = [replace(job, device="cuda") for job in jobs]
+    for one, other in zip(fit_together(there, store), fit_together(there, store), strict=True):
+        assert far(one.probabilities, other.probabilities) == 0
+    for job in there:
+        assert far(fit_and_predict(job, store)[0], fit_and_predict(job, store)[0]) == 0
+
+
 @pytest.mark.usefixtures("double")
 def test_predictions_are_watched_where_a_job_wants_them_and_watching_changes_no_bit(jobs_of: Make) -> None:
     jobs, store = jobs_of(PLAIN)
@@ -213,19 +247,18 @@ def rows_of(jobs: Sequence[Job], store: FeatureStore) -> FoldRows:
 def test_a_fold_is_refused_rows_beside_its_own_and_its_labels_are_masked_there(jobs_of: Make) -> None:
     jobs, store = jobs_of(PLAIN, kind=torch.float32)
     rows = rows_of(jobs, store)
-    generator = torch.Generator()
     for strange in (-1, len(jobs[2].train_rows)):
         with pytest.raises(CustodyError, match="fold 2"):
-            rows.take([1, 2], [torch.tensor([0, 1]), torch.tensor([0, strange])], [], [generator] * 2)
+            rows.places(2, torch.tensor([0, strange]))
     for number, job in enumerate(jobs):
         labels = rows.labels(number, torch.from_numpy(job.train_labels))
         inside = np.isin(rows.rows, job.train_rows)
         assert labels[torch.from_numpy(~inside)].tolist() == [MASKED] * int((~inside).sum())
         assert labels[torch.from_numpy(inside)].tolist() == job.train_labels.tolist()
-        maps, places = rows.take([number], [torch.arange(job.train_rows.size)], [], [generator])
-        assert rows.rows[places[0].numpy()].tolist() == job.train_rows.tolist()
+        places = rows.places(number, torch.arange(job.train_rows.size))
+        assert rows.rows[places.numpy()].tolist() == job.train_rows.tolist()
         recipe = recipe_of(job.genotype.streams[0]).hash
-        assert torch.equal(maps[0][0], store.select(recipe, job.train_rows))
+        assert torch.equal(rows.chosen(places)[0], store.select(recipe, job.train_rows))
 
 
 def test_a_planted_leak_of_a_held_out_row_into_a_batch_fails_instead_of_training(
@@ -285,35 +318,45 @@ def test_what_is_no_number_in_one_fold_is_the_failure_of_that_fold_alone(jobs_of
         assert far(outcomes[number].probabilities, alone[number].probabilities) < 1e-8
 
 
-def test_dropout_differs_from_fold_to_fold_and_equal_batches_give_equal_bits(jobs_of: Make) -> None:
-    text = PLAIN.replace("width: 4", "width: 4, dropout: 0.5").replace("augmentation: [flip, shift]", "")
-    (job, *_), store = jobs_of(text, kind=torch.float32)
-    twins = fit_together([job, job], store)  # with one start, the same batches, and masks of their own
-    assert far(twins[0].probabilities, twins[1].probabilities) > 1e-4
-    again = fit_together([job, job], store)
-    assert [far(one.probabilities, other.probabilities) for one, other in zip(twins, again, strict=True)] == [0, 0]
-    still = text.replace("dropout: 0.5", "dropout: 0.0")
-    (job, *_), store = jobs_of(still, kind=torch.float32)
-    one, other = fit_together([job, job], store)
-    assert far(one.probabilities, other.probabilities) == 0
+@pytest.mark.usefixtures("double")
+def test_dropout_sampled_and_mixed_batches_and_averages_of_a_fold_are_those_that_it_has_alone(
+    jobs_of: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(fitting, "Quickening", Unchanged)
+    monkeypatch.setattr(fitting, "laid_out", lambda maps, device: maps)  # masks are drawn in the order of memory
+    drawn = "batch: 8, sampler: class_balanced, mixing: mixup, averaging: swa"
+    text = PLAIN.replace("width: 4", "width: 4, dropout: 0.5").replace("batch: 8", drawn)
+    jobs, store = jobs_of(text)
+    for job, fitted in zip(jobs, fit_together(jobs, store), strict=True):
+        assert far(fitted.probabilities, fit_and_predict(job, store)[0]) < 1e-8
+    still, _ = jobs_of(text.replace("dropout: 0.5", "dropout: 0.0"))
+    assert far(fit_together(still, store)[0].probabilities, fit_and_predict(jobs[0], store)[0]) > 1e-4
 
 
-def test_jobs_of_two_pipelines_and_courses_that_cannot_be_batched_are_refused(jobs_of: Make) -> None:
+def test_a_fold_is_the_same_to_the_bit_in_any_company_and_order(jobs_of: Make) -> None:
+    text = PLAIN.replace("width: 4", "width: 4, dropout: 0.5")
+    jobs, store = jobs_of(text, kind=torch.float32)
+    wanted = fit_together(jobs, store)
+    turned = fit_together(jobs[::-1], store)[::-1]
+    single = [fit_together([job], store)[0] for job in jobs]
+    for one, other, alone in zip(wanted, turned, single, strict=True):
+        assert far(one.probabilities, other.probabilities) == 0
+        assert far(one.probabilities, alone.probabilities) == 0
+
+
+def test_jobs_of_two_pipelines_are_refused(jobs_of: Make) -> None:
     jobs, store = jobs_of(PLAIN, kind=torch.float32)
     others, _ = jobs_of(RESIDUAL, kind=torch.float32)
     with pytest.raises(ValueError, match="one pipeline"):
         fit_together([jobs[0], others[1]], store)
-    averaged, store = jobs_of(PLAIN.replace("batch: 8", "batch: 8, averaging: ema"), kind=torch.float32)
-    with pytest.raises(ValueError, match="averages"):
-        fit_together(averaged, store)
 
 
-def test_steps_of_equally_large_batches_are_taken_together_and_each_fold_takes_its_own_in_order() -> None:
-    sizes = [[8, 8, 6], [8, 8, 6], [8, 9], [8, 8]]
-    steps = equal_batches(sizes)
-    assert steps == [(0, [0, 1, 2, 3]), (1, [0, 1, 3]), (1, [2]), (2, [0, 1])]
-    for fold, own in enumerate(sizes):
-        assert [place for place, folds in steps if fold in folds] == list(range(len(own)))
+def test_lanes_have_about_equally_many_folds_and_those_with_equal_batches_next_to_each_other(jobs_of: Make) -> None:
+    jobs, _ = jobs_of(PLAIN, kind=torch.float32)
+    strategy = instantiate(jobs[0].genotype["training"])
+    assert divided(jobs, strategy, 2) == [[3, 0], [1, 2]]  # batches of 8 8 8, 8 8 8 4, 8 8 8 5 and 8 8 9
+    assert [len(share) for share in divided(jobs * 17, strategy, 16)] == [5] * 13 + [3]
+    assert divided(jobs, strategy, 16) == [[3], [0], [1], [2]]
 
 
 @pytest.mark.parametrize(
@@ -321,21 +364,21 @@ def test_steps_of_equally_large_batches_are_taken_together_and_each_fold_takes_i
     [AdamW(lr=0.03, weight_decay=0.2), SGD(lr=0.1, momentum=0.8, weight_decay=0.05), SGD(lr=0.1, momentum=0.0)],
 )
 @pytest.mark.usefixtures("double")
-def test_stacked_steps_are_torchs_steps_with_counts_and_rates_of_their_own(component: AdamW | SGD) -> None:
+def test_flat_steps_are_torchs_steps_and_begin_anew_when_told_to(component: AdamW | SGD) -> None:
     generator = torch.Generator().manual_seed(0)
-    weights = torch.randn(3, 5, generator=generator)
-    alone = [nn.Parameter(row.clone()) for row in weights]
-    torchs = [component.build([parameter]) for parameter in alone]
-    stacked = stacked_optimizer(component, weights)
-    counts = [0, 0, 0]
-    for folds in ([0, 1, 2], [1], [0, 2], [0, 1, 2], [2]):
-        gradients = torch.randn(len(folds), 5, generator=generator)
-        factors = [0.5 + fold / 4 for fold in folds]
-        for fold, gradient, factor in zip(folds, gradients, factors, strict=True):
-            counts[fold] += 1
-            alone[fold].grad = gradient.clone()
-            torchs[fold].param_groups[0]["lr"] = component.lr * factor
-            torchs[fold].step()
-        which = None if len(folds) == 3 else torch.tensor(folds)
-        stacked.step(gradients, factors, [counts[fold] for fold in folds], which)
-    assert torch.allclose(weights, torch.stack([parameter.detach() for parameter in alone]), atol=1e-12)
+    start = torch.randn(5, generator=generator)
+    weights = start.clone()
+    flat = flat_optimizer(component, weights)
+    factors = [1.0, 0.75, 0.5, 0.25]
+    for _ in range(2):
+        weights.copy_(start)
+        flat.forget()
+        alone = nn.Parameter(start.clone())
+        torchs = component.build([alone])
+        for factor, figures in zip(factors, flat.figures(factors), strict=True):
+            gradient = torch.randn(5, generator=generator)
+            alone.grad = gradient.clone()
+            torchs.param_groups[0]["lr"] = component.lr * factor
+            torchs.step()
+            flat.step(gradient, figures)
+        assert torch.allclose(weights, alone.detach(), atol=1e-12)

@@ -18,6 +18,7 @@ from mernas.components.topologies.network import Network, build_network, count_p
 from mernas.evaluation.quick_layers import NormThenPool, QuickBatchNorm2d, QuickDropout, QuickMaxPool2d
 from mernas.evaluation.quick_streams import joined_depth
 from mernas.evaluation.quickening import QUICK, Quickening
+from mernas.evaluation.steady_layers import SteadyAdaptiveAvgPool2d
 from mernas.space.genotype import Genotype, instantiate, parse_genotype
 from mernas.space.presets import load_preset, preset_names
 
@@ -192,11 +193,25 @@ def test_a_network_is_itself_again_to_the_bit_of_its_results_and_the_layout_of_i
     assert torch.equal(network.eval()(maps), wanted)
 
 
-def test_nothing_is_done_on_an_accelerator() -> None:
-    network = nn.Sequential(nn.Conv2d(1, 2, 3), nn.BatchNorm2d(2), nn.ReLU(), nn.MaxPool2d(2))
+def test_on_an_accelerator_layers_are_replaced_only_where_the_bits_of_their_gradient_would_vary() -> None:
+    network = nn.Sequential(nn.Conv2d(1, 2, 3), nn.BatchNorm2d(2), nn.ReLU(), nn.MaxPool2d(2), nn.AdaptiveAvgPool2d(3))
+    before = [type(layer) for layer in network]
     quickening = Quickening(network, "cuda")
     quickening.on()
-    assert [type(layer) for layer in network] == [nn.Conv2d, nn.BatchNorm2d, nn.ReLU, nn.MaxPool2d]
+    assert [type(layer) for layer in network] == [*before[:-1], SteadyAdaptiveAvgPool2d]
+    quickening.off()
+    assert [type(layer) for layer in network] == before
+
+
+@pytest.mark.parametrize(("size", "grid"), [((9, 9), 5), ((7, 10), (3, 4)), ((5, 8), (5, 3)), ((8, 8), 4)])
+def test_steady_pooling_is_torchs_pooling(size: tuple[int, int], grid: int | tuple[int, int]) -> None:
+    maps = torch.randn(2, 3, *size, dtype=torch.float64, requires_grad=True)
+    steady, usual = SteadyAdaptiveAvgPool2d(grid), nn.AdaptiveAvgPool2d(grid)
+    weights = torch.randn_like(usual(maps))
+    assert torch.allclose(steady(maps), usual(maps), atol=1e-12)
+    (found,) = torch.autograd.grad((steady(maps) * weights).sum(), maps)
+    (wanted,) = torch.autograd.grad((usual(maps) * weights).sum(), maps)
+    assert torch.allclose(found, wanted, atol=1e-12)
 
 
 PROGRAM = """

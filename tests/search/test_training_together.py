@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import json
 import sqlite3
-from collections.abc import Callable, Sequence
-from dataclasses import replace
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import pytest
+import torch
+from torch import Tensor, nn
 
+from mernas.components.contracts import TRAINING_ROWS, TrainingRows
 from mernas.components.datasets.clip import Dataset
 from mernas.evaluation.custody import FeatureStore
 from mernas.evaluation.fitting import fit_and_predict
@@ -29,6 +32,7 @@ from mernas.search.shared_batches import fold_batches, shared_group
 from mernas.search.verify import verify_run
 from mernas.space.errors import RunError
 from mernas.space.genotype import parse_genotype
+from mernas.space.registry import REGISTRY, register
 
 TEXT = """
 streams: [{input: {optical_flow: {estimator: given, size: 14}}, backbone: [{convolution: {width: 3, norm: biasless}}]}]
@@ -67,14 +71,41 @@ def test_an_evaluation_of_folds_together_predicts_what_its_jobs_predict_alone(
         assert np.abs(found[book.clips[job.predict_rows]] - alone).max() < 1e-4
 
 
+@dataclass(frozen=True)
+class Anchored:
+    """An auxiliary loss with a parameter of its own."""
+
+    fit_scope: ClassVar[str] = TRAINING_ROWS
+
+    def build(self, rows: TrainingRows, features: int) -> nn.Module:
+        return Anchor(features)
+
+
+class Anchor(nn.Module):
+    def __init__(self, features: int) -> None:
+        super().__init__()
+        self.place = nn.Parameter(torch.zeros(features))
+
+    def forward(self, vectors: Tensor, targets: Tensor) -> Tensor:
+        return (vectors - self.place).square().mean()
+
+
+@pytest.fixture
+def anchored() -> Iterator[None]:
+    register("auxiliary_loss", "anchored")(Anchored)
+    yield
+    REGISTRY.remove("auxiliary_loss", "anchored")
+
+
+@pytest.mark.usefixtures("anchored")
 def test_what_cannot_train_together_is_trained_fold_by_fold_with_the_same_bits_and_says_so(
     toy: Callable[..., Dataset],
 ) -> None:
     heard = Listening()
-    genotype = parse_genotype(TEXT.replace("batch: 8", "batch: 8, averaging: ema"))
+    genotype = parse_genotype(f"{TEXT}auxiliary_loss: anchored")
     apart = run_evaluation(genotype, toy(), executor="serial")
     asked = run_evaluation(genotype, toy(), executor="serial", together=True, reporter=heard)
-    assert [line for line in heard.said if "one by one" in line and "ema" in line]
+    assert [line for line in heard.said if "one by one" in line and "parameters of its own" in line]
     assert apart.predictions.equals(asked.predictions)
 
 
@@ -91,7 +122,7 @@ def test_a_stopped_evaluation_goes_on_with_whole_batches_and_ends_with_the_same_
     assert kept in (2, 4)
     assert np.array_equal(probabilities(toy(), together=True, keep=tmp_path), undisturbed)
     paths = database.execute("SELECT numeric_path, count(*) FROM jobs GROUP BY numeric_path").fetchall()
-    assert paths == [("cpu, 1 thread, folds together", 6)]
+    assert paths == [("cpu, 1 thread, folds in lanes", 6)]
     database.close()
 
 
@@ -101,6 +132,8 @@ def test_batches_of_folds_are_about_equally_large_and_smaller_for_large_networks
     assert [len(batch) for batch in fold_batches([job] * 90, 1_683)] == [45, 45]
     assert max(len(batch) for batch in fold_batches([job] * 68, 11_000_000)) <= 24
     assert len(fold_batches([job] * 3, 10**9)) == 3
+    assert [len(batch) for batch in fold_batches([job] * 68, 1_683, steps=3_000)] == [17] * 4
+    assert [len(batch) for batch in fold_batches([job] * 68, 1_683, steps=10**6)] == [*[7, 8] * 4, 8]
 
 
 def jobs_of(data: Dataset) -> list[Job]:
@@ -184,7 +217,7 @@ def tables(result: SearchResult) -> list[bytes]:
 
 
 def test_a_search_of_folds_together_is_another_plan_and_verifies(joined: SearchResult) -> None:
-    assert joined.plan.numeric_path == "cpu, 1 thread, folds together"
+    assert joined.plan.numeric_path == "cpu, 1 thread, folds in lanes"
     found = verify_run(joined.folder)
     assert found.holds, [finding for check in found.checks for finding in check.findings]
     assert found.finished
