@@ -27,7 +27,7 @@ from mernas.search.executor import Executor
 from mernas.search.features import FeatureShelf
 from mernas.search.kept_folds import kept, kept_folds
 from mernas.search.reporter import Reporter, Silent
-from mernas.search.run import load_data
+from mernas.search.run import SLOWER, load_data
 from mernas.search.shared_batches import fold_batches, training_steps
 from mernas.search.workers import chosen_executor, require_cuda, working
 from mernas.space.errors import PlanError, Problem, UnavailableError, UnknownNameError, nearest, raise_all
@@ -162,6 +162,8 @@ def run_evaluation(
     if why:
         reporter.say(f"The folds train one by one: {why}.")
     together = together and not why
+    if together and device == "cpu":
+        reporter.say(SLOWER)
     tasks = [make_job(genotype, subjects, book, classes, seed, device, together=together) for subjects in tested]
     keys = {key.hash: key for key, _ in tasks}
     predictions = np.full(len(dataset), MISSING, dtype=np.int64)

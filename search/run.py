@@ -53,6 +53,10 @@ from mernas.space.yaml_text import read_yaml
 GROUPS = 5
 AUDITS = ("usual", "full")
 RUNS = Path("mernas-runs")
+SLOWER = (
+    "On a processor --together trains the same folds one after another, and slower than without it: it suits a GPU."
+)
+"""What those are told who ask for it there."""
 
 
 def load_data(*texts: str, say: Callable[[str], None] = lambda note: None) -> Dataset:
@@ -363,6 +367,8 @@ def execute_plan(
         written = folder / "environment.txt"
         if written.is_file() and written.read_text(encoding="utf-8") != environment():
             reporter.say("This run began on another machine or with other versions: bits of its results may differ.")
+        if plan.settings.together and plan.settings.device == "cpu":
+            reporter.say(SLOWER)
         if data:
             write_bytes(folder / "data.txt", os.fsencode(_places(data)))  # a path need not be UTF-8
         ledger.begin_session()

@@ -109,6 +109,15 @@ def test_what_cannot_train_together_is_trained_fold_by_fold_with_the_same_bits_a
     assert apart.predictions.equals(asked.predictions)
 
 
+def test_who_trains_folds_together_on_a_processor_is_told_that_it_is_slower(toy: Callable[..., Dataset]) -> None:
+    heard = Listening()
+    run_evaluation(parse_genotype(TEXT), toy(), executor="serial", together=True, reporter=heard)
+    assert [line for line in heard.said if "slower than without it" in line]
+    heard = Listening()
+    run_evaluation(parse_genotype(TEXT), toy(), executor="serial", reporter=heard)
+    assert heard.said == []
+
+
 def test_a_stopped_evaluation_goes_on_with_whole_batches_and_ends_with_the_same_bits(
     toy: Callable[..., Dataset], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
