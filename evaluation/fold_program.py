@@ -18,7 +18,7 @@ from mernas.components.topologies.network import Network
 from mernas.components.training.epochs import Course
 from mernas.evaluation.flat_optimizers import flat_optimizer
 from mernas.evaluation.fold_rows import FoldRows, HeldOut
-from mernas.evaluation.one_fold import Fold, check_alike
+from mernas.evaluation.one_fold import Fold, check_alike, check_same, kept_beside_numbers
 from mernas.evaluation.quick_streams import SideBySide, joined_depth
 from mernas.evaluation.quickening import Quickening
 from mernas.evaluation.replays import Replays
@@ -30,7 +30,7 @@ BORDER = 256
 
 
 @dataclass(frozen=True, eq=False)
-class Task:
+class Setting:
     """What the folds of a pipeline have in common.
 
     Attributes:
@@ -80,7 +80,7 @@ class FoldProgram:
     """Trains the fold that was loaded last.
 
     Args:
-        task: What the folds have in common.
+        setting: What the folds have in common.
         start: Any fold; its network becomes the program.
         warm: Work that was done on this device before and is captured at once; it is added to.
 
@@ -93,25 +93,26 @@ class FoldProgram:
         finite: Whether every number of the network was finite, ().
     """
 
-    def __init__(self, task: Task, start: Start, warm: set[str]) -> None:
+    def __init__(self, setting: Setting, start: Start, warm: set[str]) -> None:
         check_alike([start.fold])
-        self._task, self._fold = task, start.fold
+        self._first = kept_beside_numbers(start.fold)
+        self._setting, self._fold = setting, start.fold
         self._parameters = list(start.fold.parameters())
         self._weights, _ = _in_one_vector(self._parameters)
         self._slopes, self._parts = _in_one_vector([torch.zeros_like(parameter) for parameter in self._parameters])
-        self._optimizer = flat_optimizer(task.course.optimizer, self._weights)
-        self._figures = torch.zeros_like(self._optimizer.figures([1.0])[0], device=task.device)
-        self._total = torch.zeros((), dtype=self._weights.dtype, device=task.device)
-        self._held = task.held_out.places(start.number).clone()
-        shape = (len(self._held), task.classes)
-        self.probabilities = torch.zeros(shape, dtype=torch.float64, device=task.device)
-        self.classes = torch.zeros(len(self._held), dtype=torch.int8, device=task.device)
-        self.finite = torch.zeros((), dtype=torch.bool, device=task.device)
+        self._optimizer = flat_optimizer(setting.course.optimizer, self._weights)
+        self._figures = torch.zeros_like(self._optimizer.figures([1.0])[0], device=setting.device)
+        self._total = torch.zeros((), dtype=self._weights.dtype, device=setting.device)
+        self._held = setting.held_out.places(start.number).clone()
+        shape = (len(self._held), setting.classes)
+        self.probabilities = torch.zeros(shape, dtype=torch.float64, device=setting.device)
+        self.classes = torch.zeros(len(self._held), dtype=torch.int8, device=setting.device)
+        self.finite = torch.zeros((), dtype=torch.bool, device=setting.device)
         self._batches: dict[int, _Batch] = {}
-        self._replays = Replays(task.device, warm)
+        self._replays = Replays(setting.device, warm)
         self._quickening: Quickening | None = None
-        if task.device != "cpu":  # on a processor quickening would lay the weights elsewhere than in the vector
-            self._quickening = Quickening(start.fold.network, task.device)
+        if setting.device != "cpu":  # on a processor quickening would lay the weights elsewhere than in the vector
+            self._quickening = Quickening(start.fold.network, setting.device)
             if depth := joined_depth(start.fold.network):
                 start.fold.network.__dict__["fused"] = SideBySide(start.fold.network, depth)
 
@@ -126,19 +127,25 @@ class FoldProgram:
         return self._replays.why_not
 
     def load(self, start: Start) -> None:
-        """Put the numbers of a fold in place of those that are there, and begin anew."""
+        """Put the numbers of a fold in place of those that are there, and begin anew.
+
+        Raises:
+            ValueError: If the fold differs from the first one in more than numbers.
+        """
+        if start.fold is not self._fold:
+            check_same(self._first, start.fold)
         with torch.no_grad():
             for own, given in zip(_numbers(self._fold), _numbers(start.fold), strict=True):
                 if own is not given:
                     own.copy_(given)
-        self._held.copy_(self._task.held_out.places(start.number))
+        self._held.copy_(self._setting.held_out.places(start.number))
         self._replays.draw_from(start.noise.get_state())
         self._optimizer.forget()
         self._total.zero_()
 
     def figures(self, factors: Sequence[float]) -> Tensor:
         """Return what each step needs, on the device; see `mernas.evaluation.flat_optimizers`."""
-        return self._optimizer.figures(factors).to(self._task.device)
+        return self._optimizer.figures(factors).to(self._setting.device)
 
     def learn(self, places: Tensor, figures: Tensor, batches: torch.Generator) -> None:
         """Take one training step.
@@ -152,12 +159,12 @@ class FoldProgram:
         batch = self._batches.setdefault(size, _Batch(torch.empty_like(places)))
         batch.places.copy_(places)
         self._figures.copy_(figures)
-        if self._task.changes_maps:  # draws on the processor, and so is no part of what is captured
-            maps = self._task.rows.chosen(places)
-            for change in self._task.augmentation:
-                maps = change.apply(maps, self._task.rows.channels, batches)
-            if self._task.course.mixing is not None:
-                maps, other, share = self._task.course.mixing.mix(maps, batches)
+        if self._setting.changes_maps:  # draws on the processor, and so is no part of what is captured
+            maps = self._setting.rows.chosen(places)
+            for change in self._setting.augmentation:
+                maps = change.apply(maps, self._setting.rows.channels, batches)
+            if self._setting.course.mixing is not None:
+                maps, other, share = self._setting.course.mixing.mix(maps, batches)
                 batch.mix(other, share)
             batch.keep(maps)
         self._replays.do(f"step of {size}", lambda: self._step(batch))
@@ -173,7 +180,7 @@ class FoldProgram:
         self._replays.do("look", self._look)
 
     def _step(self, batch: _Batch) -> None:
-        maps = batch.maps if self._task.changes_maps else self._task.rows.chosen(batch.places)
+        maps = batch.maps if self._setting.changes_maps else self._setting.rows.chosen(batch.places)
         self._fold.train()
         with nullcontext() if self._quickening is None else self._quickening:
             loss = self._loss(maps, batch)
@@ -192,7 +199,7 @@ class FoldProgram:
 
     def _look(self) -> None:
         self._fold.eval()
-        held_out = self._task.held_out
+        held_out = self._setting.held_out
         with torch.no_grad():
             logits = [self._fold(held_out.chosen(places)) for places in torch.split(self._held, PREDICTED_AT_ONCE)]
             self.probabilities.copy_(torch.softmax(torch.cat(logits).double(), dim=1))

@@ -25,7 +25,7 @@ from mernas.components.training.objective import build_objective
 from mernas.components.training.scratch import Scratch
 from mernas.evaluation.custody import FeatureStore
 from mernas.evaluation.fitting import fitted_network, name_failure, numeric_state
-from mernas.evaluation.fold_program import Start, Task
+from mernas.evaluation.fold_program import Setting, Start
 from mernas.evaluation.fold_rows import FoldRows, HeldOut
 from mernas.evaluation.jobs import Job, Outcome, seconds_for
 from mernas.evaluation.lanes import MOST_LANES, Lane, Trained, train_in_lanes
@@ -104,9 +104,9 @@ def fit_together(jobs: Sequence[Job], store: FeatureStore) -> list[Fitted]:
         rows = FoldRows(jobs, store, recipes, [component.channels for component in inputs], device)
         held_out = HeldOut(jobs, store, recipes, device)
         shares = divided(jobs, strategy, 1 if device == "cpu" else MOST_LANES)
-        task = Task(rows, held_out, strategy.course, augmentation, jobs[0].classes, device)
+        setting = Setting(rows, held_out, strategy.course, augmentation, jobs[0].classes, device)
         warm: set[str] = set()
-        lanes = [Lane(task, warm) for _ in shares]
+        lanes = [Lane(setting, warm) for _ in shares]
         trained = train_in_lanes(lanes, [_starts(share, jobs, rows) for share in shares])
         if device != "cpu" and (why_not := next((lane.why_not for lane in lanes if lane.why_not), "")):
             LOG.warning("pipeline %s trains step by step, which takes longer: %s", genotype.hash, why_not)

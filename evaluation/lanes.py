@@ -1,7 +1,7 @@
 """Lanes: each trains one fold after another on the same memory, and several lanes run side by side.
 
 On an accelerator every lane has a stream of its own, and its steps are captured and replayed
-(`mernas.evaluation.replayed`); nothing is asked of the accelerator before all folds are trained. On a processor there
+(`mernas.evaluation.replays`); nothing is asked of the accelerator before all folds are trained. On a processor there
 is one lane, which does the same, step by step.
 """
 
@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from mernas.components.training.epochs import batches_of
-from mernas.evaluation.fold_program import FoldProgram, Start, Task
+from mernas.evaluation.fold_program import FoldProgram, Setting, Start
 
 MOST_LANES = 8
 """So many lanes at most run on an accelerator: more of them gain little, and each captures its own steps."""
@@ -45,13 +45,13 @@ class Lane:
     """Trains folds of one pipeline, one after another.
 
     Args:
-        task: What they have in common.
+        setting: What they have in common.
         warm: Work that another lane has done before, so that this one captures it at once; it is added to.
     """
 
-    def __init__(self, task: Task, warm: set[str]) -> None:
-        self._task, self._warm = task, warm
-        self._stream = torch.cuda.Stream() if task.device != "cpu" else None  # type: ignore[no-untyped-call]  # by torch
+    def __init__(self, setting: Setting, warm: set[str]) -> None:
+        self._setting, self._warm = setting, warm
+        self._stream = torch.cuda.Stream() if setting.device != "cpu" else None  # type: ignore[no-untyped-call]  # by torch
         if self._stream is not None:
             self._stream.wait_stream(torch.cuda.current_stream())  # the maps are there
         self._program: FoldProgram | None = None
@@ -82,10 +82,10 @@ class Lane:
             ValueError: If the pipeline cannot train in lanes.
             CustodyError: If a fold is given rows that are not its own.
         """
-        course, rows = self._task.course, self._task.rows
+        course, rows = self._setting.course, self._setting.rows
         for start in starts:
             if self._program is None:
-                self._program = FoldProgram(self._task, start, self._warm)
+                self._program = FoldProgram(self._setting, start, self._warm)
             program = self._program
             program.load(start)
             steps = course.epochs * len(batches_of(course, start.labels, start.batches.clone_state()))
@@ -98,7 +98,7 @@ class Lane:
             for epoch in range(1, course.epochs + 1):
                 batches = batches_of(course, start.labels, start.batches)
                 own = [rows.places(start.number, batch) for batch in batches]
-                for places in torch.split(torch.cat(own).to(self._task.device), [len(batch) for batch in own]):
+                for places in torch.split(torch.cat(own).to(self._setting.device), [len(batch) for batch in own]):
                     program.learn(places, figures[min(step, steps - 1)], start.batches)
                     if average is not None:
                         average.update(step)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from torch import Tensor, nn
@@ -53,18 +53,31 @@ def check_alike(folds: Sequence[Fold]) -> None:
         raise ValueError("its parameters are of several kinds of numbers")
     if not all(parameter.requires_grad for parameter in folds[0].parameters()):
         raise ValueError("some of its parameters are not trained")
-    first = _attributes(folds[0])
+    first = kept_beside_numbers(folds[0])
     for fold in folds[1:]:
-        other = _attributes(fold)
-        if first.keys() != other.keys():
-            raise ValueError("its folds are not built alike")
-        for name, value in first.items():
-            if not bool(value == other[name]):
-                raise ValueError(f"its folds differ in {name}, which is neither a parameter nor a buffer")
+        check_same(first, fold)
 
 
-def _attributes(fold: Fold) -> dict[str, Any]:
-    """Everything about a fold that is the same in all folds if one program can stand for them."""
+def check_same(first: Mapping[str, Any], fold: Fold) -> None:
+    """See that a fold keeps, beside its numbers, what another one was found to keep by `kept_beside_numbers`.
+
+    Raises:
+        ValueError: With the first thing in which they differ.
+    """
+    other = kept_beside_numbers(fold)
+    if first.keys() != other.keys():
+        raise ValueError("its folds are not built alike")
+    for name, value in first.items():
+        if not bool(value == other[name]):
+            raise ValueError(f"its folds differ in {name}, which is neither a parameter nor a buffer")
+
+
+def kept_beside_numbers(fold: Fold) -> dict[str, Any]:
+    """Return everything about a fold that is the same in all folds if one program can stand for them.
+
+    Raises:
+        ValueError: If it holds numbers that are neither a parameter nor a buffer.
+    """
     found: dict[str, Any] = {}
     for place, module in fold.named_modules():
         found[f"{place} ({type(module).__name__})"] = None

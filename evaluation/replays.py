@@ -78,8 +78,9 @@ class Replays:
         if not self.why_not:
             self._graphs[name] = graph
             return
-        # The generator still believes that it is being captured.
+        torch.cuda.current_stream().synchronize()  # what was captured before may still run
         self._graphs.clear()
+        # The generator still believes that it is being captured.
         self._noise = torch.Generator(self._device)
         self._noise.set_state(before)
 

@@ -85,6 +85,7 @@ def _trial(genotype: Genotype) -> str:
     place, fold = folds
     check_alike(folds)
     _step(place, batches[0])
+    check_alike([fold, place])  # nor did it count or remember anything beside its numbers
     with torch.no_grad():
         for own, given in zip(_numbers(place).values(), _numbers(fold).values(), strict=True):
             own.copy_(given)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 import pytest
@@ -16,7 +16,7 @@ from mernas.components.contracts import TRAINING_ROWS, TrainingRows
 from mernas.components.datasets.clip import Dataset
 from mernas.components.training.adamw import AdamW
 from mernas.components.training.sgd import SGD
-from mernas.evaluation import fitting
+from mernas.evaluation import fitting, folds_together
 from mernas.evaluation.custody import FeatureStore
 from mernas.evaluation.fitting import fit_and_predict, run_job
 from mernas.evaluation.flat_optimizers import flat_optimizer
@@ -333,15 +333,35 @@ def test_dropout_sampled_and_mixed_batches_and_averages_of_a_fold_are_those_that
     assert far(fit_together(still, store)[0].probabilities, fit_and_predict(jobs[0], store)[0]) > 1e-4
 
 
-def test_a_fold_is_the_same_to_the_bit_in_any_company_and_order(jobs_of: Make) -> None:
+@pytest.mark.parametrize("device", ["cpu", pytest.param("cuda", marks=needs_gpu)])
+def test_a_fold_is_the_same_to_the_bit_in_any_company_and_order(
+    device: str, jobs_of: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(folds_together, "MOST_LANES", 2)  # so that a lane has several folds on a GPU, too
     text = PLAIN.replace("width: 4", "width: 4, dropout: 0.5")
     jobs, store = jobs_of(text, kind=torch.float32)
+    jobs = [replace(job, device=device) for job in jobs]
     wanted = fit_together(jobs, store)
     turned = fit_together(jobs[::-1], store)[::-1]
     single = [fit_together([job], store)[0] for job in jobs]
     for one, other, alone in zip(wanted, turned, single, strict=True):
         assert far(one.probabilities, other.probabilities) == 0
         assert far(one.probabilities, alone.probabilities) == 0
+
+
+def test_a_fold_that_keeps_something_else_beside_its_numbers_is_refused(
+    jobs_of: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    jobs, store = jobs_of(PLAIN, kind=torch.float32)
+    honest = folds_together.fitted_network
+
+    def odd(*given: Any) -> nn.Module:
+        network = honest(*given)
+        network.kept = len(given[1].labels)  # type: ignore[assignment]  # any attribute
+        return network
+
+    monkeypatch.setattr(folds_together, "fitted_network", odd)
+    assert {outcome.failure_name for outcome in run_together(jobs, store)} == {"crash"}
 
 
 def test_jobs_of_two_pipelines_are_refused(jobs_of: Make) -> None:

@@ -78,6 +78,26 @@ class Recalling:
         return Recalled(shape[0]), shape
 
 
+class Counted(nn.Module):
+    """Counts its steps in Python: a step that is captured would not count, and a fold would begin where one ended."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.weigh = nn.Conv2d(channels, channels, 1)
+        self.steps = 0
+
+    def forward(self, maps: Tensor) -> Tensor:
+        self.steps += self.training
+        result: Tensor = self.weigh(maps)
+        return result
+
+
+@dataclass(frozen=True)
+class Counting:
+    def build(self, shape: Shape) -> tuple[nn.Module, Shape]:
+        return Counted(shape[0]), shape
+
+
 @dataclass(frozen=True)
 class Remembering:
     """A loss whose module holds a figure of the training rows that is no buffer."""
@@ -133,6 +153,7 @@ class Replaced(nn.Module):
 @pytest.fixture
 def foreign() -> Iterator[None]:
     register("block", "recalling", maps={IMAGE: IMAGE})(Recalling)
+    register("block", "counting", maps={IMAGE: IMAGE})(Counting)
     register("loss", "remembering")(Remembering)
     register("auxiliary_loss", "anchored")(Anchored)
     register("auxiliary_loss", "replacing")(Replacing)
@@ -140,12 +161,14 @@ def foreign() -> Iterator[None]:
     REGISTRY.remove("auxiliary_loss", "anchored")
     REGISTRY.remove("auxiliary_loss", "replacing")
     REGISTRY.remove("block", "recalling")
+    REGISTRY.remove("block", "counting")
     REGISTRY.remove("loss", "remembering")
 
 
 @pytest.mark.usefixtures("foreign")
 def test_what_others_wrote_is_found_out_if_one_program_cannot_stand_for_all_folds() -> None:
     assert "another one in the place of another fold" in why(block="recalling")
+    assert ".steps, which is neither a parameter nor a buffer" in why(block="counting")
     assert "neither a parameter nor a buffer" in why(loss="remembering")
     assert "parameters of its own" in why(loss="focal\nauxiliary_loss: anchored")
     assert "objective.auxiliary.seen becomes another tensor" in why(loss="focal\nauxiliary_loss: replacing")
