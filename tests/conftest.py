@@ -52,6 +52,39 @@ set:
 REAL_DATA = Path(__file__).resolve().parents[1].parent / "shared" / "data" / "megc2019_flow" / "norm_u_v_os"
 
 
+LONGEST = (
+    "search/test_cluster.py",
+    "search/test_executors.py",
+    "components/test_conformance.py",
+    "search/test_virtual_trainer.py",
+    "search/test_sealed_group.py",
+    "search/test_full_disk.py",
+    "search/test_halving.py",
+    "space/test_genotype_properties.py",
+    "search/test_time_and_asynchrony.py",
+    "search/test_resume.py",
+    "test_cli.py",
+    "test_help_examples.py",
+    "search/test_samplers.py",
+    "search/test_racing.py",
+    "search/test_honesty.py",
+)
+"""Files that take half a minute and more. They go first, so that no process is left alone with one of them."""
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Let pytest-xdist, where it is used, hand out files in the order that is made here."""
+    if hasattr(config.option, "loadscopereorder"):
+        config.option.loadscopereorder = False
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Put the longest files first."""
+    here = Path(__file__).parent
+    places = {here / name: place for place, name in enumerate(LONGEST)}
+    items.sort(key=lambda item: places.get(item.path, len(places)))
+
+
 @pytest.fixture(autouse=True)
 def _own_cache(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
     """No test reads or fills the cache of the user who runs it."""

@@ -137,7 +137,7 @@ def test_ctrl_c_and_sigterm_stop_cleanly_say_how_to_resume_and_the_same_command_
     number: signal.Signals, workers: int, images: Path, space: Path, tmp_path: Path
 ) -> None:
     run = tmp_path / "run"
-    arguments = ["search", "--data", f"flow-images={images}", "--space", space, "--trials", 30, "--batch", 10]
+    arguments = ["search", "--data", f"flow-images={images}", "--space", space, "--trials", 12, "--batch", 6]
     arguments += ["--groups", 3, "--budgets", "1k,5k", "--max-params", "5k", "--out", run]
     command = [sys.executable, "-m", "mernas", *map(str, arguments), "--workers", str(workers)]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as running:

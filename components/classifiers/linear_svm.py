@@ -6,9 +6,6 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 import numpy as np
-from sklearn.pipeline import make_pipeline
-from sklearn.preprocessing import FunctionTransformer, StandardScaler
-from sklearn.svm import SVC
 
 from mernas.components.classifiers.majority import Majority
 from mernas.components.classifiers.rbf_svm import VectorMachineScores
@@ -54,6 +51,10 @@ class LinearSvm:
         Raises:
             NotFiniteError: If a map holds a value that is not a number.
         """
+        from sklearn.pipeline import make_pipeline  # a second, which most workers can do without
+        from sklearn.preprocessing import FunctionTransformer, StandardScaler
+        from sklearn.svm import SVC
+
         vectors = as_vectors([rows.maps(stream) for stream in range(rows.streams)])
         labels = rows.labels.cpu().numpy()
         if len(np.unique(labels)) == 1:

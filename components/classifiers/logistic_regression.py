@@ -8,9 +8,6 @@ from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
-from sklearn.linear_model import LogisticRegression
-from sklearn.pipeline import make_pipeline
-from sklearn.preprocessing import StandardScaler
 from torch import Tensor
 
 from mernas.components.classifiers.majority import Majority
@@ -68,6 +65,10 @@ class StandardisedLogisticRegression:
         Raises:
             NotFiniteError: If a map holds a value that is not a number.
         """
+        from sklearn.linear_model import LogisticRegression  # a second, which most workers can do without
+        from sklearn.pipeline import make_pipeline
+        from sklearn.preprocessing import StandardScaler
+
         vectors = as_vectors([rows.maps(stream) for stream in range(rows.streams)])
         labels = rows.labels.cpu().numpy()
         if len(np.unique(labels)) == 1:

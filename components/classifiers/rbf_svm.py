@@ -8,9 +8,6 @@ from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
-from sklearn.pipeline import make_pipeline
-from sklearn.preprocessing import StandardScaler
-from sklearn.svm import SVC
 from torch import Tensor
 
 from mernas.components.classifiers.majority import Majority
@@ -78,6 +75,10 @@ class RbfSvm:
         Raises:
             NotFiniteError: If a map holds a value that is not a number.
         """
+        from sklearn.pipeline import make_pipeline  # a second, which most workers can do without
+        from sklearn.preprocessing import StandardScaler
+        from sklearn.svm import SVC
+
         vectors = as_vectors([rows.maps(stream) for stream in range(rows.streams)])
         labels = rows.labels.cpu().numpy()
         if len(np.unique(labels)) == 1:

@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import torch
-from scipy.special import betaincinv
 from torch import Tensor
 
 from mernas.space.parameters import real
@@ -50,6 +49,8 @@ def drawn_share(alpha: float, generator: torch.Generator) -> float:
         >>> drawn_share(0.4, torch.Generator().manual_seed(0)) >= 0.5
         True
     """
+    from scipy.special import betaincinv  # takes long to import, and few pipelines need it
+
     uniform = torch.rand((), generator=generator, device=generator.device, dtype=torch.float64)
     drawn = float(betaincinv(alpha, alpha, float(uniform)))
     return max(drawn, 1.0 - drawn)

@@ -55,17 +55,21 @@ if not hasattr(original, "marked"):
     ray_worker.run_job = marked
 """
 CHILD = """
-import importlib.util, json, os, sys, threading, time
+import importlib.util, json, sys, threading, time
 from pathlib import Path
 
-conftest, space, root, small = sys.argv[1:5]
-spec = importlib.util.spec_from_file_location("toy", conftest)
-toy = importlib.util.module_from_spec(spec)
-spec.loader.exec_module(toy)
+conftest, test_resume, space, root, small = sys.argv[1:6]
+
+def load(path):
+    spec = importlib.util.spec_from_file_location(Path(path).stem, path)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+toy, resume = load(conftest), load(test_resume)
 root, small = Path(root), json.loads(small)
 
-from mernas.search.ray_executor import RayExecutor  # before Ray: it sets its environment
-from mernas.search.reporter import Silent
+from mernas.search import ray_executor  # before Ray: it sets its environment
 from mernas.search.run import run_search
 from ray.cluster_utils import Cluster
 
@@ -77,13 +81,14 @@ nodes = [cluster.add_node(wait=False, **MACHINE) for _ in range(2)]
 cluster.wait_for_nodes(60)
 
 
-class Reporter(Silent):
-    said, done, killed = [], 0, ""
+class Reporter(resume.Counter):
+    said, killing = [], None
 
     def advance(self):
-        self.done += 1
-        if self.done == 60:
-            threading.Thread(target=self.kill).start()
+        super().advance()
+        if len(self.done) >= 60 and self.killing is None:
+            self.killing = threading.Thread(target=self.kill)
+            self.killing.start()
 
     def say(self, text):
         self.said.append(text)
@@ -93,25 +98,19 @@ class Reporter(Silent):
         (root / "part").rename(root / "trap.txt")
         while not (root / "marks.txt").read_text().count("caught"):
             time.sleep(0.05)
-        self.before = self.done
+        self.before = len(self.done)
         cluster.remove_node(nodes[0], allow_graceful=False)
 
 
-def search(name, reporter, **where):
-    began = time.perf_counter()
-    result = run_search(toy.make_toy(), space=space, out=root / name, cache=root / "cache", reporter=reporter,
-                        **{**small, **where})
-    return time.perf_counter() - began
+class Marking(ray_executor.RayExecutor):
+    def __init__(self, *arguments, **named):
+        super().__init__(*arguments, imports=("marks",), **named)
 
-quiet = Reporter()
-quiet.done = -1_000_000
-seconds = [search("all", quiet, executor="ray", address=cluster.address, workers=3)]
-reporter = Reporter()
-executor = RayExecutor(workers=3, address=cluster.address, imports=("marks",), log=root / "tune.txt")
-seconds.append(search("two", reporter, executor=executor))
-executor.close()
-told = {"node": nodes[0].node_id, "before": reporter.before, "done": reporter.done, "said": quiet.said + reporter.said,
-        "workers": executor.workers, "seconds": seconds}
+ray_executor.RayExecutor = Marking
+reporter = Reporter([])
+run_search(toy.make_toy(), space=space, out=root / "run", cache=root / "cache", reporter=reporter,
+           **{**small, "executor": "ray", "address": cluster.address, "workers": 3})
+told = {"node": nodes[0].node_id, "before": reporter.before, "done": len(reporter.done), "said": reporter.said}
 (root / "told.json").write_text(json.dumps(told))
 cluster.shutdown()
 """
@@ -122,9 +121,9 @@ class Story:
     """What happened in the child.
 
     Attributes:
-        folder: Holds `all`, the run of the whole cluster, and `two`, the run that lost one of three machines.
+        folder: The run, which had three machines and lost one of them after sixty jobs.
         told: What the driver saw.
-        marks: (event, job, node), in order, of the run that lost a machine.
+        marks: (event, job, node), in order.
     """
 
     folder: Path
@@ -148,7 +147,7 @@ def story(toy_space: Path, small: dict[str, Any], tmp_path_factory: pytest.TempP
             "MERNAS_TEST_MARKS": str(root),
             "RAY_TMPDIR": scratch,
         }
-        command = [sys.executable, "-c", CHILD, conftest, toy_space, root, json.dumps(small)]
+        command = [sys.executable, "-c", CHILD, conftest, _SPEC.origin, toy_space, root, json.dumps(small)]
         with (root / "child.txt").open("w") as output:
             subprocess.run(
                 list(map(str, command)), env=environment, stdout=output, stderr=output, timeout=300, check=False
@@ -156,7 +155,7 @@ def story(toy_space: Path, small: dict[str, Any], tmp_path_factory: pytest.TempP
         said = (root / "child.txt").read_text()
         assert (root / "told.json").exists(), said[-5000:]
         marks = [line.split() for line in (root / "marks.txt").read_text().splitlines()]
-        yield Story(root, json.loads((root / "told.json").read_text()), [(a, b, c) for a, b, c in marks])
+        yield Story(root / "run", json.loads((root / "told.json").read_text()), [(a, b, c) for a, b, c in marks])
 
 
 def recorded(folder: Path, column: str) -> list[Any]:
@@ -166,16 +165,15 @@ def recorded(folder: Path, column: str) -> list[Any]:
     return found
 
 
-def test_three_machines_give_the_ledger_and_the_tables_of_one_process(story: Story, finished: SearchResult) -> None:
-    resume.check_same(finished.folder, story.folder / "all")
-    assert len(set(recorded(story.folder / "all", "host"))) >= 3
-
-
-def test_a_machine_lost_in_mid_run_costs_the_job_under_way_on_it_and_nothing_else(
+def test_three_machines_and_a_loss_give_the_ledger_and_the_tables_of_one_process(
     story: Story, finished: SearchResult
 ) -> None:
-    resume.check_same(finished.folder, story.folder / "two")
-    keys = recorded(story.folder / "two", "key")
+    resume.check_same(finished.folder, story.folder)
+    assert len(set(recorded(story.folder, "host"))) >= 3
+
+
+def test_a_machine_lost_in_mid_run_costs_the_job_under_way_on_it_and_nothing_else(story: Story) -> None:
+    keys = recorded(story.folder, "key")
     assert 60 <= story.told["before"] < len(keys)
     assert story.told["done"] == len(keys)
     # The one job that hung there was started again elsewhere, every other one was started once.
@@ -190,6 +188,6 @@ def test_a_machine_lost_in_mid_run_costs_the_job_under_way_on_it_and_nothing_els
 
 
 def test_a_lost_machine_is_not_counted_against_its_jobs(story: Story) -> None:
-    assert set(recorded(story.folder / "two", "attempts")) == {1}
-    assert set(recorded(story.folder / "two", "failure")) == {""}
+    assert set(recorded(story.folder, "attempts")) == {1}
+    assert set(recorded(story.folder, "failure")) == {""}
     assert story.told["said"] == []

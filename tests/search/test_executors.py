@@ -89,13 +89,13 @@ class RayExecutors:
 
     def __init__(self) -> None:
         self._now: Executor | None = None
-        self._shared = False
+        self._changes: dict[str, Any] | None = None
 
-    def shared(self) -> Executor:
-        """One executor for all tests that leave it as it was."""
-        if self._now is None or not self._shared:
-            self.fresh()
-            self._shared = True
+    def shared(self, **changes: Any) -> Executor:
+        """One executor for all tests that want it like this and leave it as it was, if they follow one another."""
+        if self._now is None or self._changes != changes:
+            self.fresh(**changes)
+            self._changes = changes
         assert self._now is not None
         return self._now
 
@@ -107,7 +107,7 @@ class RayExecutors:
         self._now = RayExecutor(
             **{"workers": 2, "memory": MEMORY, "imports": ("nasty_losses",), "grace": 1.0} | changes
         )
-        self._shared = False
+        self._changes = None
         return self._now
 
     def close(self) -> None:
@@ -259,63 +259,6 @@ def test_what_goes_wrong_is_named_and_the_next_job_is_unharmed(
     ]
 
 
-@pytest.mark.parametrize("kind", ["serial", "ray"])
-def test_stopping_finishes_the_jobs_under_way_and_hands_them_back(
-    kind: str, jobs: Jobs, ray_executors: RayExecutors
-) -> None:
-    executor = SerialExecutor() if kind == "serial" else ray_executors.fresh()
-    made = [job for width in range(2, 14) for job in jobs.make(width=width, count=6)]
-    found: list[str] = []
-    with pytest.raises(Interrupted):
-        executor.run(
-            feed_of(jobs.blocks(made)), lambda job, outcome: found.append(outcome.failure), lambda: len(found) >= 3
-        )
-    assert 3 <= len(found) < 20
-    assert set(found) == {""}
-
-
-@pytest.mark.parametrize("kind", ["serial", "ray"])
-def test_what_a_caller_raises_passes_through(kind: str, jobs: Jobs, ray_executors: RayExecutors) -> None:
-    executor = SerialExecutor() if kind == "serial" else ray_executors.fresh()
-
-    def arrived(job: Job, outcome: Outcome) -> None:
-        raise ZeroDivisionError
-
-    with pytest.raises(ZeroDivisionError):
-        executor.run(feed_of(jobs.blocks(jobs.make())), arrived, never)
-
-
-def tables(folder: Path) -> dict[str, bytes]:
-    names = ("front.csv", "rules.csv", "choices.csv", "predictions.csv", "trials.csv", "baselines.csv", "scores.csv")
-    return {name: (folder / name).read_bytes() for name in names}
-
-
-@pytest.mark.parametrize("workers", [1, 2])
-def test_the_same_seed_gives_the_same_tables_on_any_number_of_workers(
-    workers: int,
-    finished: SearchResult,
-    toy: Callable[..., Dataset],
-    toy_space: Path,
-    small: dict[str, Any],
-    tmp_path: Path,
-    ray_executors: RayExecutors,
-) -> None:
-    executor = ray_executors.fresh(workers=workers, memory=None)
-    run_search(toy(), space=toy_space, out=tmp_path / "run", executor=executor, **small)
-    assert tables(tmp_path / "run") == tables(finished.folder)
-
-
-def test_a_race_on_two_workers_stops_the_same_candidates_at_the_same_folds(
-    raced: SearchResult, tmp_path: Path, ray_executors: RayExecutors
-) -> None:
-    ledger = Ledger(tmp_path / "ledger.sqlite", raced.plan.hash)
-    search = NestedSearch(raced.plan, ledger, ray_executors.fresh(workers=2, memory=None), tmp_path / "cache")
-    search.search()
-    pd.testing.assert_frame_equal(trials_table(raced.plan, search.record), raced.tables.trials)
-    assert (raced.tables.trials["state"] == "stopped").any()
-    ledger.close()
-
-
 def dispatch(executor: Executor, jobs: Jobs, made: list[Job]) -> tuple[dict[str, Outcome], list[str]]:
     recorded: dict[str, Outcome] = {}
     said: list[str] = []
@@ -433,16 +376,73 @@ def test_workers_map_the_features_without_copying_and_cannot_write_to_them(ray_h
     assert not ray.get(reference).flags.writeable
 
 
-def test_a_worker_that_cannot_import_what_it_should_is_one_clear_error(jobs: Jobs, ray_executors: RayExecutors) -> None:
-    with pytest.raises(RunError, match="no_such_module"):
-        collect(ray_executors.fresh(imports=("no_such_module",)), jobs.blocks(jobs.make()))
-
-
 def test_a_finished_block_leaves_nothing_in_the_object_store_but_maps(shared: Any, jobs: Jobs) -> None:
     collect(shared, jobs.blocks(jobs.make()))
     assert shared._blocks == {}
     assert shared._stores == {}
     assert len(shared._maps) == 1
+
+
+@pytest.mark.parametrize("kind", ["serial", "ray"])
+def test_stopping_finishes_the_jobs_under_way_and_hands_them_back(
+    kind: str, jobs: Jobs, ray_executors: RayExecutors
+) -> None:
+    executor = SerialExecutor() if kind == "serial" else ray_executors.fresh()
+    made = [job for width in range(2, 14) for job in jobs.make(width=width, count=6)]
+    found: list[str] = []
+    with pytest.raises(Interrupted):
+        executor.run(
+            feed_of(jobs.blocks(made)), lambda job, outcome: found.append(outcome.failure), lambda: len(found) >= 3
+        )
+    assert 3 <= len(found) < 20
+    assert set(found) == {""}
+
+
+@pytest.mark.parametrize("kind", ["serial", "ray"])
+def test_what_a_caller_raises_passes_through(kind: str, jobs: Jobs, ray_executors: RayExecutors) -> None:
+    executor = SerialExecutor() if kind == "serial" else ray_executors.fresh()
+
+    def arrived(job: Job, outcome: Outcome) -> None:
+        raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        executor.run(feed_of(jobs.blocks(jobs.make())), arrived, never)
+
+
+def tables(folder: Path) -> dict[str, bytes]:
+    names = ("front.csv", "rules.csv", "choices.csv", "predictions.csv", "trials.csv", "baselines.csv", "scores.csv")
+    return {name: (folder / name).read_bytes() for name in names}
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_the_same_seed_gives_the_same_tables_on_any_number_of_workers(
+    workers: int,
+    finished: SearchResult,
+    toy: Callable[..., Dataset],
+    toy_space: Path,
+    small: dict[str, Any],
+    tmp_path: Path,
+    ray_executors: RayExecutors,
+) -> None:
+    executor = ray_executors.shared(workers=workers, memory=None)
+    run_search(toy(), space=toy_space, out=tmp_path / "run", executor=executor, **small)
+    assert tables(tmp_path / "run") == tables(finished.folder)
+
+
+def test_a_race_on_two_workers_stops_the_same_candidates_at_the_same_folds(
+    raced: SearchResult, tmp_path: Path, ray_executors: RayExecutors
+) -> None:
+    ledger = Ledger(tmp_path / "ledger.sqlite", raced.plan.hash)
+    search = NestedSearch(raced.plan, ledger, ray_executors.shared(workers=2, memory=None), tmp_path / "cache")
+    search.search()
+    pd.testing.assert_frame_equal(trials_table(raced.plan, search.record), raced.tables.trials)
+    assert (raced.tables.trials["state"] == "stopped").any()
+    ledger.close()
+
+
+def test_a_worker_that_cannot_import_what_it_should_is_one_clear_error(jobs: Jobs, ray_executors: RayExecutors) -> None:
+    with pytest.raises(RunError, match="no_such_module"):
+        collect(ray_executors.fresh(imports=("no_such_module",)), jobs.blocks(jobs.make()))
 
 
 @pytest.mark.usefixtures("nasty")

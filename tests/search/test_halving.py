@@ -131,10 +131,11 @@ def test_a_search_that_was_stopped_after_some_short_trainings_goes_on_to_the_sam
     tmp_path: Path,
     countdown: Callable[[int], Callable[[], bool]],
 ) -> None:
-    for after in (60, 75, 100):  # 36 clips are prepared first
+    settings = {**halved_settings, "out": tmp_path / "run", "cache": tmp_path / "cache"}
+    for after in (60, 75, 100):  # 36 clips are prepared first, so the cache must be the test's own
         with pytest.raises(Interrupted):
-            run_search(toy(), space=patient_space, out=tmp_path / "run", stopping=countdown(after), **halved_settings)
-    resumed = run_search(toy(), space=patient_space, out=tmp_path / "run", **halved_settings)
+            run_search(toy(), space=patient_space, stopping=countdown(after), **settings)
+    resumed = run_search(toy(), space=patient_space, **settings)
     assert resumed.tables.trials.equals(halved.tables.trials)
     assert resumed.tables.predictions.equals(halved.tables.predictions)
 

@@ -19,7 +19,7 @@ from mernas.search.plan import FINAL, Settings, make_plan
 from mernas.space.genotype import from_plain
 from mernas.space.restriction import load_space
 
-DRAWS = 20
+DRAWS = 12
 
 
 def candidates() -> tuple:

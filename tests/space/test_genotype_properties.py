@@ -109,12 +109,12 @@ def test_a_suggested_genotype_builds_counts_its_parameters_and_runs_forward_and_
 def test_at_most_one_genotype_in_twenty_is_refused_on_meta(name: str, data: str) -> None:
     space = load_space(name, FACTS[data])
     refused = 0
-    for seed in range(200):
+    for seed in range(100):  # benchmarks/genotypes.py takes 2,000
         try:
             count_parameters(space.suggest(RandomTrial(seed)), classes=3)
         except SpaceError:
             refused += 1
-    assert refused <= 10
+    assert refused <= 5
 
 
 @st.composite
@@ -172,7 +172,7 @@ def test_optuna_and_plain_random_agree_on_what_is_legal(data: str) -> None:
     space = load_space("full", FACTS[data])
     domains: dict[str, optuna.distributions.BaseDistribution] = {}
     study = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=1))
-    for _ in range(60):  # what Optuna proposes is legal; and one name always has one domain, or `ask` would raise
+    for _ in range(40):  # what Optuna proposes is legal; and one name always has one domain, or `ask` would raise
         trial = study.ask()
         genotype = space.suggest(trial)
         assert space.problems(genotype) == []
@@ -181,7 +181,7 @@ def test_optuna_and_plain_random_agree_on_what_is_legal(data: str) -> None:
         assert len(located) == len(trial.distributions)  # the names may differ: streams are sorted afterwards
         assert all(domains.setdefault(name, distribution(d)) == distribution(d) for name, (_, d) in located.items())
         study.tell(trial, 0.0)
-    for seed in range(60):  # what plain random proposes, Optuna can be told
+    for seed in range(40):  # what plain random proposes, Optuna can be told
         genotype = space.suggest(RandomTrial(seed))
         located = space.locate(genotype)
         fixed = optuna.trial.FixedTrial({name: value for name, (value, _) in located.items()})
