@@ -12,7 +12,6 @@ from typing import cast
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from threadpoolctl import threadpool_limits
 from torch import Tensor, nn
 
 from mernas.components.contracts import (
@@ -25,6 +24,7 @@ from mernas.components.contracts import (
     Strategy,
     TrainingRows,
 )
+from mernas.components.one_thread import one_thread
 from mernas.components.topologies.network import Network, build_network, fit_normalisation
 from mernas.components.training.objective import GuardedRows, build_objective
 from mernas.evaluation.custody import FeatureStore, TrainingView, source_key
@@ -149,7 +149,7 @@ def numeric_state(seed: int, device: str) -> Iterator[None]:
     keep_memory()
     threads = torch.get_num_threads()
     cudnn = (torch.backends.cudnn.deterministic, torch.backends.cudnn.benchmark)
-    with threadpool_limits(1), torch.random.fork_rng(devices=[] if device == "cpu" else None):
+    with one_thread(), torch.random.fork_rng(devices=[] if device == "cpu" else None):
         torch.set_num_threads(1)
         torch.set_flush_denormal(True)
         torch.manual_seed(seed)

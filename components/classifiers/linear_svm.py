@@ -9,8 +9,9 @@ import numpy as np
 
 from mernas.components.classifiers.majority import Majority
 from mernas.components.classifiers.rbf_svm import VectorMachineScores
-from mernas.components.classifiers.vectors import as_vectors, one_thread
+from mernas.components.classifiers.vectors import as_vectors
 from mernas.components.contracts import TRAINING_ROWS, Predictor, TrainingRows
+from mernas.components.one_thread import one_thread
 from mernas.space.parameters import choice, real
 from mernas.space.registry import register
 
@@ -61,5 +62,5 @@ class LinearSvm:
             return Majority().fit(rows, seed)
         machine = SVC(C=self.C, kernel="linear", class_weight="balanced", break_ties=True)
         scaler = StandardScaler() if self.scale == "standard" else FunctionTransformer()
-        with one_thread():
+        with one_thread("blas"):
             return VectorMachineScores(make_pipeline(scaler, machine).fit(vectors, labels), rows.classes)

@@ -11,8 +11,9 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from mernas.components.classifiers.majority import Majority
-from mernas.components.classifiers.vectors import as_vectors, one_thread, over_all_classes
+from mernas.components.classifiers.vectors import as_vectors, over_all_classes
 from mernas.components.contracts import TRAINING_ROWS, Predictor, TrainingRows
+from mernas.components.one_thread import one_thread
 from mernas.space.parameters import real
 from mernas.space.registry import register
 
@@ -31,7 +32,7 @@ class LinearScores:
 
     def predict(self, maps: Sequence[Tensor]) -> NDArray[np.float64]:
         """Return probabilities (B, K) for maps (B, C, H, W) of each stream."""
-        with one_thread():
+        with one_thread("blas"):
             probabilities: NDArray[np.float64] = self.pipeline.predict_proba(as_vectors(maps))
         return over_all_classes(probabilities, self.pipeline.classes_, self.classes)
 
@@ -74,5 +75,5 @@ class StandardisedLogisticRegression:
         if len(np.unique(labels)) == 1:
             return Majority().fit(rows, seed)
         regression = LogisticRegression(C=self.C, class_weight="balanced", max_iter=20_000)
-        with one_thread():
+        with one_thread("blas"):
             return LinearScores(make_pipeline(StandardScaler(), regression).fit(vectors, labels), rows.classes)

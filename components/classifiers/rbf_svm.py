@@ -11,8 +11,9 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from mernas.components.classifiers.majority import Majority
-from mernas.components.classifiers.vectors import as_vectors, one_thread, over_all_classes
+from mernas.components.classifiers.vectors import as_vectors, over_all_classes
 from mernas.components.contracts import TRAINING_ROWS, Predictor, TrainingRows
+from mernas.components.one_thread import one_thread
 from mernas.space.parameters import choice, real
 from mernas.space.registry import register
 
@@ -31,7 +32,7 @@ class VectorMachineScores:
 
     def predict(self, maps: Sequence[Tensor]) -> NDArray[np.float64]:
         """Return scores (B, K) for maps (B, C, H, W) of each stream."""
-        with one_thread():
+        with one_thread("blas"):
             decisions = self.pipeline.decision_function(as_vectors(maps))
         if decisions.ndim == 1:  # two classes: the sign decides
             decisions = np.stack([-decisions, decisions], axis=1)
@@ -84,5 +85,5 @@ class RbfSvm:
         if len(np.unique(labels)) == 1:
             return Majority().fit(rows, seed)
         machine = SVC(C=self.C, kernel="rbf", gamma=self.gamma, class_weight="balanced", break_ties=True)
-        with one_thread():
+        with one_thread("blas"):
             return VectorMachineScores(make_pipeline(StandardScaler(), machine).fit(vectors, labels), rows.classes)

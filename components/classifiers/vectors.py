@@ -1,13 +1,11 @@
-"""What the classical classifiers share: maps as vectors, one thread, and scores of all classes from those seen."""
+"""What the classical classifiers share: maps as vectors, and scores of all classes from those seen."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from contextlib import AbstractContextManager
 
 import numpy as np
 from numpy.typing import NDArray
-from threadpoolctl import threadpool_limits
 from torch import Tensor
 
 from mernas.components.contracts import NotFiniteError
@@ -31,18 +29,6 @@ def as_vectors(maps: Sequence[Tensor]) -> NDArray[np.float64]:
         remedy = "look for an input that divides by zero"
         raise NotFiniteError(Problem("maps", "must be finite", f"{broken} maps that are not", remedy))
     return vectors
-
-
-def one_thread() -> AbstractContextManager[object]:
-    """Return a context in which linear algebra runs on one thread, because its last bits depend on their number.
-
-    Example:
-        >>> with one_thread():
-        ...     round(float(np.ones(3) @ np.ones(3)))
-        3
-    """
-    limits: AbstractContextManager[object] = threadpool_limits(1, user_api="blas")
-    return limits
 
 
 def over_all_classes(scores: NDArray[np.float64], seen: Sequence[int], classes: int) -> NDArray[np.float64]:

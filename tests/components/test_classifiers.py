@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import pickle
+import subprocess
+import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -357,3 +359,22 @@ def test_the_machine_on_centred_maps_reaches_its_known_scores(
     leave_one_subject_out: Callable[..., tuple[float, float]],
 ) -> None:
     assert leave_one_subject_out(RbfSvm(), "median") == pytest.approx((0.7325, 0.7351), abs=0.005)
+
+
+def test_one_thread_limits_what_was_loaded_after_it_was_first_asked_for() -> None:
+    script = (
+        "from threadpoolctl import threadpool_info, threadpool_limits\n"
+        "from mernas.components.one_thread import one_thread\n"
+        "threadpool_limits(2)\n"
+        "with one_thread():\n"
+        "    pass\n"
+        "import numpy, sklearn.svm\n"
+        "threadpool_limits(2)\n"
+        "before = threadpool_info()\n"
+        "with one_thread('blas'):\n"
+        "    within = threadpool_info()\n"
+        "print(*(sorted({one['num_threads'] for one in found if one['user_api'] == 'blas'})\n"
+        "        for found in (before, within, threadpool_info())))"
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    assert done.stdout.split() == ["[2]", "[1]", "[2]"]
