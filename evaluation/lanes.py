@@ -98,7 +98,8 @@ class Lane:
             for epoch in range(1, course.epochs + 1):
                 batches = batches_of(course, start.labels, start.batches)
                 own = [rows.places(start.number, batch) for batch in batches]
-                for places in torch.split(torch.cat(own).to(self._setting.device), [len(batch) for batch in own]):
+                moved = torch.cat(own).to(self._setting.device, non_blocking=True)  # or it would wait for every step
+                for places in torch.split(moved, [len(batch) for batch in own]):
                     program.learn(places, figures[min(step, steps - 1)], start.batches)
                     if average is not None:
                         average.update(step)
