@@ -39,7 +39,7 @@ def start_ray(workers: int | None, device: str, address: str | None) -> None:
 
     Raises:
         PlanError: If the address is none.
-        UnavailableError: If there is no such cluster, or no GPU in it.
+        UnavailableError: If Ray does not start, there is no such cluster, or no GPU in it.
     """
     if address is not None:
         _knock(address)
@@ -49,9 +49,9 @@ def start_ray(workers: int | None, device: str, address: str | None) -> None:
     try:
         with _own_signals():
             ray.init(address=address or "local", log_to_driver=False, logging_level=logging.ERROR, **here)
-    except (ConnectionError, TimeoutError, RuntimeError, ValueError) as error:
+    except Exception as error:  # Ray raises what it likes, a bare Exception where a machine is slow to start
         if address is None:
-            remedy = "see `mernas doctor`, or use --executor serial"
+            remedy = "try again when the machine is less busy, see `mernas doctor`, or use --executor serial"
             raise UnavailableError(
                 Problem("--executor ray", "cannot start Ray here", last_line(error), remedy)
             ) from error
