@@ -10,7 +10,7 @@ from mernas.components.datasets.clip import Dataset
 from mernas.evaluation.jobs import ENGINE_VERSION, JobKey, numeric_path
 from mernas.search.ledger import JobRecord, Ledger
 from mernas.search.lock import sole_driver
-from mernas.search.plan import plain_hash
+from mernas.search.plan import learned_beside, plain_hash
 from mernas.search.run import make_folder
 from mernas.space.errors import PlanError, Problem
 from mernas.space.genotype import Genotype
@@ -31,7 +31,7 @@ def kept_folds(
     Args:
         folder: Where the ledger lies; made if it does not exist.
         genotype: The pipeline.
-        data: The clips, known by content and labels.
+        data: The clips, known by content and labels, and by what pipelines may learn from beside these.
         protocol: The protocol's name.
         seed: The evaluation's seed.
         device: Where its folds are trained.
@@ -52,6 +52,7 @@ def kept_folds(
         "seed": seed,
         "engine": ENGINE_VERSION,
         "numeric_path": numeric_path(device, together),
+        **learned_beside(data),
     }
     if (folder / "plan.yaml").exists():
         raise PlanError(Problem(str(folder), "belongs to a search", "", "choose another folder with --keep"))

@@ -55,6 +55,7 @@ class Clip:
         fps: Frames per second.
         landmarks: The landmarks of its frames, or None if nobody found them.
         onset, apex, offset: Numbers into `frames`, counted from 0; None where the release does not say.
+        recording: Hash of what was recorded, whatever moments are named in it; empty where the fingerprint is that.
     """
 
     key: str
@@ -68,6 +69,7 @@ class Clip:
     apex: int | None = None
     offset: int | None = None
     landmarks: Landmarks | None = None
+    recording: str = ""
 
 
 @dataclass(frozen=True, eq=False)
@@ -106,6 +108,7 @@ class Dataset:
             if strange:
                 rule = f"every emotion must be one of {', '.join(self.classes)}"
                 problems.append(Problem(self.name, rule, ", ".join(map(str, strange))))
+        problems += self._recording_problems()
         problems += self._source_problems()
         if problems:
             raise DataError(problems)
@@ -119,7 +122,23 @@ class Dataset:
         shared = sorted(set(self.source.subjects) & set(self.subjects))
         if shared:
             problems.append(Problem(subject, "must be of other people", ", ".join(shared[:5])))
+        target = {clip.recording or clip.fingerprint: clip.key for clip in self.clips}
+        again = [clip for clip in self.source if (clip.recording or clip.fingerprint) in target]
+        if again and not shared:
+            pairs = [f"{clip.key} and {target[clip.recording or clip.fingerprint]}" for clip in again]
+            problems.append(Problem(subject, "must be of other recordings", _some(pairs), "leave them out there"))
         return problems
+
+    def _recording_problems(self) -> list[Problem]:
+        """One recording under two subjects would be trained on and tested."""
+        first: dict[str, Clip] = {}
+        pairs = []
+        for clip in self.clips:
+            other = first.setdefault(clip.recording or clip.fingerprint, clip)
+            if other.subject != clip.subject:
+                pairs.append(f"{other.key} and {clip.key}")
+        rule, remedy = "one recording must belong to one subject", "leave one of the two out, or name one person"
+        return [Problem(self.name, rule, _some(pairs), remedy)] if pairs else []
 
     def __len__(self) -> int:
         return len(self.clips)
@@ -153,6 +172,11 @@ class Dataset:
         """Hash of which clip bears which label."""
         rows = zip(self.annotations.index, self.annotations["emotion"], strict=True)
         return content_hash([f"{key} {emotion}".encode() for key, emotion in rows])
+
+
+def _some(names: Sequence[str], told: int = 3) -> str:
+    more = f" and {len(names) - told} more" if len(names) > told else ""
+    return ", ".join(names[:told]) + more
 
 
 def content_hash(parts: Sequence[bytes]) -> str:

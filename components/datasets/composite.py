@@ -15,14 +15,14 @@ from mernas.space.taxonomy import SOURCE
 def join(datasets: Sequence[Dataset]) -> Dataset:
     """Return one dataset with the clips of several, which offers what all of them offer.
 
-    Subjects and clips are told apart by the dataset in their keys. A single dataset is returned as it is. Sources are
-    joined likewise, if every dataset has one; otherwise there is none.
+    Subjects and clips are told apart by the dataset in their keys, so datasets of one name must not share a subject. A
+    single dataset is returned as it is. Sources are joined likewise, if every dataset has one; otherwise there is none.
 
     Args:
         datasets: At least one; each clip key once, and the same classes in all.
 
     Raises:
-        DataError: If classes differ or a clip occurs twice; with all mistakes.
+        DataError: If classes differ, a clip occurs twice, or datasets of one name share a subject; with all mistakes.
 
     Example:
         >>> from mernas.components.datasets.synthetic import Synthetic
@@ -45,6 +45,8 @@ def join(datasets: Sequence[Dataset]) -> Dataset:
     if doubled:
         remedy = "name each dataset once"
         problems.append(Problem("composite", "each clip must occur once", ", ".join(doubled[:3]), remedy))
+    else:
+        problems += _namesakes(datasets)
     raise_all(DataError, problems)
     sources = [data.source for data in datasets if data.source is not None]
     source = join(sources) if len(sources) == len(datasets) else None
@@ -58,3 +60,17 @@ def join(datasets: Sequence[Dataset]) -> Dataset:
         licence="; ".join(data.licence for data in datasets),
         source=source,
     )
+
+
+def _namesakes(datasets: Sequence[Dataset]) -> list[Problem]:
+    """Two manifests of one file name in two folders: their subject 01 need not be one person."""
+    problems = []
+    for one, other in itertools.combinations(datasets, 2):
+        if one.name != other.name:
+            continue
+        shared = sorted({clip.subject for clip in one if clip.dataset == one.name} & set(other.subjects))
+        if shared:
+            rule = f"two datasets are called {one.name}, so they must have different people"
+            remedy = "rename one file, or name its dataset in the column dataset"
+            problems.append(Problem("composite", rule, f"{', '.join(shared[:3])} in both", remedy))
+    return problems

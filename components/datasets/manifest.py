@@ -83,6 +83,7 @@ class Manifest:
             for entry in entries
             if entry.path in opened
         }
+        _check_recordings(entries, clips, findings)
         raise_all(DataError, findings.problems())
         return _dataset(path, {entry.key: entry for entry in entries}, clips, findings), findings.notes
 
@@ -117,7 +118,23 @@ def _clip(entry: Entry, recording: Opened, folder: Path, findings: Findings) -> 
         apex=apex,
         offset=offset,
         landmarks=landmarks,
+        recording=content_hash(recording.frames.digests),
     )
+
+
+def _check_recordings(entries: Sequence[Entry], clips: Mapping[str, Clip], findings: Findings) -> None:
+    """One recording under two names would be trained on and tested; what counts is its frames, not its file."""
+    first: dict[str, Entry] = {}
+    for entry in entries:
+        if entry.key not in clips or not entry.subject or "/" in entry.dataset:  # told already
+            continue
+        clip = clips[entry.key]
+        other = first.setdefault(clip.recording, entry)
+        person = clips[other.key].subject
+        if person != clip.subject:
+            rule = f"must be {shortened(person)} as in line {other.line}, whose frames are the same"
+            remedy = "name one dataset and subject in both, or leave one of the two out"
+            findings.mistake(entry.line, "subject", "recording", rule, clip.subject, remedy)
 
 
 def _landmarks(entry: Entry, frames: int, folder: Path, findings: Findings) -> NDArray[np.float32] | None:

@@ -302,8 +302,8 @@ def test_a_manifest_that_is_no_file_is_told(tmp_path: Path) -> None:
 
 
 def test_default_names_of_clips_are_short_where_they_can_be_and_never_equal(home: Path) -> None:
-    for place in ("s1/happy/1", "s1/sad/1", "s2/happy/1", "take.2"):
-        put_frames(home / place)
+    for shade, place in enumerate(("s1/happy/1", "s1/sad/1", "s2/happy/1", "take.2"), start=4):
+        put_frames(home / place, shade=shade)
     data, _ = read(
         home, f"{HEAD},onset", "s1/happy/1,01,x,", "s1/sad/1,01,y,", "s2/happy/1,02,x,", "v.mkv,03,x,0", "v.mkv,03,y,2",
         "take.2,04,x,",
@@ -320,6 +320,24 @@ def test_the_same_recording_twice_without_a_name_is_told(home: Path) -> None:
 def test_subjects_of_several_datasets_are_told_apart(home: Path) -> None:
     data, _ = read(home, f"{HEAD},dataset", "a,01,x,one", "b,01,y,two", "c,01,y,")
     assert data.subjects == ("clips/01", "one/01", "two/01")
+
+
+def test_one_recording_must_have_one_subject_whatever_its_file_and_moments(home: Path) -> None:
+    put_frames(home / "copy of a", shade=0)
+    with pytest.raises(DataError) as error:
+        read(
+            home,
+            f"{HEAD},clip,apex",
+            "a,01,positive,,2",
+            "b,02,negative,,2",
+            "copy of a,03,negative,,3",
+            "a,01,positive,x,1",
+        )
+    (problem,) = error.value.problems
+    assert str(problem).startswith(
+        "clips.csv, line 4, subject: must be clips/01 as in line 2, whose frames are the same"
+    )
+    assert "found clips/03" in str(problem)
 
 
 @pytest.mark.parametrize("pair", [("1", "01"), ("S1", "s01"), ("sub 3", "Sub-3")])

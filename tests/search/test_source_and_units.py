@@ -1,5 +1,6 @@
 """Pipelines that learn from other people's macro-expressions and from action units: the same on every executor."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +15,7 @@ from mernas.search.evaluate import run_evaluation
 from mernas.search.features import FeatureShelf
 from mernas.search.reporter import Silent
 from mernas.search.run import load_data, plan_search
-from mernas.space.errors import UnavailableError
+from mernas.space.errors import PlanError, UnavailableError
 from mernas.space.genotype import Genotype, parse_genotype
 
 FINETUNE = """
@@ -80,6 +81,18 @@ def test_other_macro_expressions_are_another_plan(data: Dataset) -> None:
     plans = [plan_search(one, space="quick", trials=1, batch=1, groups=3, budgets="50k", max_params="50k")
              for one in (data, other)]  # fmt: skip
     assert plans[0].hash != plans[1].hash
+
+
+def test_folds_kept_from_other_macro_expressions_or_action_units_are_not_taken(data: Dataset, tmp_path: Path) -> None:
+    run_evaluation("majority", data, cache=tmp_path, keep=tmp_path / "kept")
+    others = Synthetic(subjects=4, clips=4, size=48, macro_subjects=3, macro_clips=4).load()
+    assert (others.fingerprint, others.label_fingerprint) == (data.fingerprint, data.label_fingerprint)
+    with pytest.raises(PlanError):
+        run_evaluation("majority", others, cache=tmp_path, keep=tmp_path / "kept")
+    still = data.annotations.assign(action_units="")
+    with pytest.raises(PlanError):
+        run_evaluation("majority", replace(data, annotations=still), cache=tmp_path, keep=tmp_path / "kept")
+    run_evaluation("majority", data, cache=tmp_path, keep=tmp_path / "kept")
 
 
 def test_data_without_other_people_say_what_is_missing(data: Dataset, genotype: Genotype) -> None:
