@@ -71,6 +71,11 @@ class Clip:
     landmarks: Landmarks | None = None
     recording: str = ""
 
+    @property
+    def content(self) -> str:
+        """What tells one recording from another; empty where nobody knows, as in a plan that is read again."""
+        return self.recording or self.fingerprint
+
 
 @dataclass(frozen=True, eq=False)
 class Dataset:
@@ -122,10 +127,9 @@ class Dataset:
         shared = sorted(set(self.source.subjects) & set(self.subjects))
         if shared:
             problems.append(Problem(subject, "must be of other people", ", ".join(shared[:5])))
-        target = {clip.recording or clip.fingerprint: clip.key for clip in self.clips}
-        again = [clip for clip in self.source if (clip.recording or clip.fingerprint) in target]
-        if again and not shared:
-            pairs = [f"{clip.key} and {target[clip.recording or clip.fingerprint]}" for clip in again]
+        target = {clip.content: clip.key for clip in self.clips if clip.content}
+        pairs = [f"{clip.key} and {target[clip.content]}" for clip in self.source if clip.content in target]
+        if pairs and not shared:
             problems.append(Problem(subject, "must be of other recordings", _some(pairs), "leave them out there"))
         return problems
 
@@ -134,8 +138,8 @@ class Dataset:
         first: dict[str, Clip] = {}
         pairs = []
         for clip in self.clips:
-            other = first.setdefault(clip.recording or clip.fingerprint, clip)
-            if other.subject != clip.subject:
+            other = first.setdefault(clip.content, clip)
+            if clip.content and other.subject != clip.subject:
                 pairs.append(f"{other.key} and {clip.key}")
         rule, remedy = "one recording must belong to one subject", "leave one of the two out, or name one person"
         return [Problem(self.name, rule, _some(pairs), remedy)] if pairs else []
