@@ -16,6 +16,7 @@ import pytest
 from click.testing import CliRunner, Result
 
 from mernas.cli import cli
+from mernas.evaluation.picking import default_budgets, format_size, parse_budgets, parse_size
 from mernas.search.evaluate import find_pipeline
 from mernas.search.run import load_data
 from mernas.space.presets import load_preset
@@ -350,6 +351,30 @@ def test_a_pipeline_that_cannot_be_built_is_refused_before_anything_is_trained(i
     (message,) = mistakes(result)
     assert "pooling" in message
     assert "to do" not in result.stderr
+
+
+@pytest.mark.parametrize(
+    ("options", "budgets"),
+    [
+        ((), "2k, 10k, 50k"),
+        (("--max-params", "10k"), "2k, 10k"),
+        (("--budgets", "100k"), "100k"),
+    ],
+)
+def test_the_demonstration_takes_any_budgets_and_limit(
+    options: tuple[str, ...], budgets: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    planned = {}
+
+    def plan_search(*arguments: object, **given: object) -> object:
+        planned.update(given)
+        raise RuntimeError("seen enough")
+
+    monkeypatch.setattr("mernas.search.run.plan_search", plan_search)
+    mernas("search", "--out", tmp_path / "run", *options)
+    limit, given = parse_size(planned["max_params"]), planned["budgets"]
+    found = default_budgets(limit) if given is None else parse_budgets(given, limit)
+    assert ", ".join(map(format_size, found)) == budgets
 
 
 def test_groups_and_a_partition_exclude_each_other(images: Path, space: Path, tmp_path: Path) -> None:

@@ -343,6 +343,9 @@ def main() -> None:
 def _search(dry_run: bool, yes: bool, as_json: bool, out: Path | None, **options: Any) -> None:
     demonstration = not options["data"]
     defaults = DEMONSTRATION if demonstration else USUAL
+    sizes = ("budgets", "max_params")
+    if any(options[name] is not None for name in sizes):  # those of the demonstration need not fit what was given
+        defaults = {**defaults, **{name: USUAL[name] for name in sizes}}
     options = {name: defaults.get(name) if value in (None, ()) else value for name, value in options.items()}
 
     from mernas.search.executor import Interrupted
