@@ -58,7 +58,8 @@ def families(dataset: Dataset) -> Mapping[str, tuple[Genotype, ...]]:
     return made
 
 
-# Plain LOSO of a baseline uses one setting, fixed beforehand: the one whose figures on the flow images are known.
+# Plain LOSO of a baseline uses one setting, not tuned here: that of the figures which were known of the flow images
+# before. The nested baselines choose theirs.
 PLAIN_CENTRE = {"rbf_svm": "median"}
 
 
