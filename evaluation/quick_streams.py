@@ -94,7 +94,9 @@ class SideBySide:
     def __call__(self, maps: list[Tensor]) -> Tensor:
         """Return the fused vectors (B, length); maps as of `Network.fused`."""
         network = self._network
-        if not (network.training and self._equal and all(batch is maps[0] for batch in maps)):
+        # Frozen streams are in evaluation mode while the rest is trained; side by side is for training alone.
+        trained = all(stream.training for stream in network.streams)
+        if not (trained and self._equal and all(batch is maps[0] for batch in maps)):
             return Network.fused(network, maps)
         streams = [_stages(stream) for stream in network.streams]
         blocks = [list(stages[1].children()) for stages in streams]

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import torch
@@ -73,7 +74,7 @@ def run_epochs(
     augmentation: Sequence[Augmentation],
     generator: torch.Generator,
     on_epoch: Callable[[int], None] | None = None,
-    trained: Sequence[nn.Parameter] | None = None,
+    frozen: Sequence[nn.Module] = (),
 ) -> None:
     """Train the network in place and leave it in evaluation mode.
 
@@ -87,7 +88,8 @@ def run_epochs(
             caller seeds as for the weights.
         on_epoch: Called with n after epoch n, counted from 1; it may leave the network in evaluation mode. Where an
             average of the weights is kept, what it sees are the weights themselves, but after the last epoch.
-        trained: The parameters of the network that are trained; all if None.
+        frozen: Parts of the network that stay what they are, buffers included: they work as in evaluation and have no
+            gradient meanwhile. Which of their parameters have one otherwise is as before when this returns or fails.
 
     Raises:
         DataError: If there are no rows.
@@ -99,38 +101,59 @@ def run_epochs(
     channels = [rows.channels(stream) for stream in range(rows.streams)]
     sampled = labels.to(generator.device)
     steps = course.epochs * len(batches_of(course, sampled, generator.clone_state()))
-    weights = list(network.parameters()) if trained is None else list(trained)
+    resting = {id(parameter) for part in frozen for parameter in part.parameters()}
+    weights = [parameter for parameter in network.parameters() if id(parameter) not in resting]
     optimizer = course.optimizer.build([*weights, *objective.parameters()])
     starts = [group["lr"] * course.rate for group in optimizer.param_groups]
     average = course.averaging.build(network, steps) if course.averaging is not None else None
     step = 0
-    for epoch in range(1, course.epochs + 1):
-        network.train()
-        # Summed where it is and looked at once an epoch: asking for each value would stall an accelerator.
-        total = torch.zeros((), device=labels.device)
-        for batch in batches_of(course, sampled, generator):
-            batch = batch.to(labels.device)
-            optimizer.zero_grad(set_to_none=True)
-            value = _loss(network, rows.take(batch), batch, channels, objective, course, augmentation, generator)
-            torch.autograd.backward(value)
-            factor = course.schedule.factor(min(step, steps - 1), steps)
-            for group, start in zip(optimizer.param_groups, starts, strict=True):
-                group["lr"] = start * factor
-            optimizer.step()
-            if average is not None:
-                average.update(step)
-            total += value.detach()
-            step += 1
-        if not torch.isfinite(total):
-            raise NotFiniteError(lost_loss(epoch))
-        if average is not None and epoch == course.epochs:
-            average.finish()
-        if on_epoch is not None:
-            on_epoch(epoch)
+    with _at_rest(frozen):
+        for epoch in range(1, course.epochs + 1):
+            network.train()
+            for (
+                part
+            ) in frozen:  # at each epoch, because what is called after one may send the whole network to training
+                part.eval()
+            # Summed where it is and looked at once an epoch: asking for each value would stall an accelerator.
+            total = torch.zeros((), device=labels.device)
+            for batch in batches_of(course, sampled, generator):
+                batch = batch.to(labels.device)
+                optimizer.zero_grad(set_to_none=True)
+                value = _loss(network, rows.take(batch), batch, channels, objective, course, augmentation, generator)
+                torch.autograd.backward(value)
+                factor = course.schedule.factor(min(step, steps - 1), steps)
+                for group, start in zip(optimizer.param_groups, starts, strict=True):
+                    group["lr"] = start * factor
+                optimizer.step()
+                if average is not None:
+                    average.update(step)
+                total += value.detach()
+                step += 1
+            if not torch.isfinite(total):
+                raise NotFiniteError(lost_loss(epoch))
+            if average is not None and epoch == course.epochs:
+                average.finish()
+            if on_epoch is not None:
+                on_epoch(epoch)
     network.eval()
     # The last step comes after the last loss.
     if not all(bool(torch.isfinite(tensor).all()) for tensor in network.state_dict().values()):
         raise NotFiniteError(lost_weight())
+
+
+@contextmanager
+def _at_rest(parts: Sequence[nn.Module]) -> Iterator[None]:
+    """Let the parameters of some parts have no gradient meanwhile, nor keep one of an earlier step."""
+    parameters = [parameter for part in parts for parameter in part.parameters()]
+    usual = [(parameter, parameter.requires_grad) for parameter in parameters]
+    try:
+        for parameter in parameters:
+            parameter.requires_grad_(False)
+            parameter.grad = None
+        yield
+    finally:
+        for parameter, trained in usual:
+            parameter.requires_grad_(trained)
 
 
 def lost_loss(epoch: int) -> Problem:

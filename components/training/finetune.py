@@ -23,13 +23,15 @@ from mernas.space.taxonomy import SOURCE
     "finetune",
     source="Patel, Hong, Zhao, Selective deep features for micro-expression recognition, ICPR 2016",
     needs={SOURCE},
+    version=2,  # 1 trained on with the statistics and the dropout of frozen streams
 )
 @dataclass(frozen=True, kw_only=True)
 class Finetune:
     """Trains on macro-expressions of people who are in no fold, then goes on with the training rows.
 
     Macro-expressions move the same muscles further and longer, and are easier to come by. Both stages have fixed
-    numbers of epochs. The normalisation is fitted on the training rows and serves both.
+    numbers of epochs. The normalisation is fitted on the training rows and serves both. Frozen streams work as in
+    evaluation in the second stage: their weights and the statistics of their norms stay, and they drop nothing.
 
     Example:
         >>> from mernas.components.training.adamw import AdamW
@@ -83,11 +85,8 @@ class Finetune:
         run_epochs(network, source, objectives(source), self.first, augmentation, generator)
         if self.head == "reset":
             _reset(built.task)
-        trained = list(network.parameters())
-        if self.frozen == "streams":
-            within = {id(parameter) for parameter in built.streams.parameters()}
-            trained = [parameter for parameter in trained if id(parameter) not in within]
-        run_epochs(network, rows, objectives(rows), self.second, augmentation, generator, on_epoch, trained)
+        frozen = [built.streams] if self.frozen == "streams" else []
+        run_epochs(network, rows, objectives(rows), self.second, augmentation, generator, on_epoch, frozen)
 
 
 def _reset(task: nn.Module) -> None:

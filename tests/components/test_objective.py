@@ -8,14 +8,16 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from mernas.components.contracts import TrainingRows
+from mernas.components.contracts import Averaging, TrainingRows
 from mernas.components.topologies.network import Network, build_network
 from mernas.components.training.adamw import AdamW
 from mernas.components.training.constant import Constant
+from mernas.components.training.ema import EMA
 from mernas.components.training.epochs import Course, run_epochs
 from mernas.components.training.finetune import Finetune
 from mernas.components.training.objective import TrainingObjective, build_objective
 from mernas.components.training.sgd import SGD
+from mernas.components.training.swa import SWA
 from mernas.space.errors import DataError
 from mernas.space.genotype import Leaf, parse_genotype
 
@@ -147,16 +149,92 @@ def test_fine_tuning_is_training_on_the_source_then_on_the_rows_at_a_lower_rate(
         assert torch.allclose(one, other, atol=1e-7)
 
 
+MORE_LAYERS = PIPELINE.replace("convolution: {{width: 4}}", "convolution: {{width: 4, norm: batch, dropout: 0.3}}")
+
+
+def with_layers(training: str = "scratch") -> Network:
+    """A network whose stream has what training changes or draws: batch normalisation and dropout."""
+    torch.manual_seed(0)
+    network = build_network(parse_genotype(MORE_LAYERS.format(training=training, loss="cross_entropy", more="")), 3)
+    kinds = {type(module) for module in network.streams.modules()}
+    assert {nn.BatchNorm2d, nn.Dropout} <= kinds
+    return network
+
+
+def copied(module: nn.Module) -> dict[str, Tensor]:
+    return {name: value.clone() for name, value in module.state_dict().items()}
+
+
+def equal(one: dict[str, Tensor], other: dict[str, Tensor]) -> bool:
+    return list(one) == list(other) and all(torch.equal(one[name], other[name]) for name in one)
+
+
 def test_frozen_streams_stay_as_the_source_left_them_and_the_head_goes_on() -> None:
     rows = toy()
     rows.source = toy(seed=9)
-    after_source = pipeline()
+    after_source = with_layers()
     course = Course(3, 8, AdamW(lr=0.01), Constant())
     run_epochs(after_source, rows.source, minimise(rows.source), course, (), torch.Generator().manual_seed(0))
-    found = fit(finetune(frozen="streams"), rows)
-    for one, other in zip(found.streams.parameters(), after_source.streams.parameters(), strict=True):
-        assert torch.equal(one, other)
+    found = with_layers()  # seeds torch's generator anew, from which dropout draws
+    finetune(frozen="streams").fit(found, rows, minimise, (), torch.Generator().manual_seed(0))
+    assert equal(copied(found.streams), copied(after_source.streams))  # statistics of norms and what was fitted, too
     assert not torch.equal(found.task.weight, after_source.task.weight)
+
+
+def test_frozen_streams_have_no_gradient_and_drop_nothing_while_the_head_is_trained() -> None:
+    rows = toy()
+    rows.source = toy(seed=9)
+    network = with_layers()
+    seen: list[Tensor] = []
+
+    def watch(epoch: int) -> None:
+        network.eval()
+        assert all(parameter.grad is None for parameter in network.streams.parameters())
+        network.train()
+
+    def remember(module: nn.Module, given: tuple[Tensor, ...]) -> None:
+        seen.append(given[0].detach().clone())
+
+    network.task.register_forward_pre_hook(remember)
+    finetune(frozen="streams", batch=24, epochs=3).fit(
+        network, rows, minimise, (), torch.Generator().manual_seed(0), watch
+    )
+    with torch.inference_mode():
+        vectors = network.streams[0](rows.tensors[0])
+    second = seen[-3:]
+    for batch in second:  # the same vectors each time, in the order of their rows
+        np.testing.assert_allclose(np.sort(batch.numpy(), axis=0), np.sort(vectors.numpy(), axis=0), atol=1e-6)
+
+
+@pytest.mark.parametrize("averaging", [EMA(), SWA(share=1.0)])
+def test_averages_of_weights_leave_frozen_parts_to_the_bit(averaging: Averaging) -> None:
+    rows, network = toy(), with_layers()
+    before = copied(network)
+    course = Course(2, 8, AdamW(lr=0.01), Constant(), averaging=averaging)
+    generator = torch.Generator().manual_seed(0)
+    run_epochs(network, rows, minimise(rows), course, (), generator, frozen=[network.streams])
+    after = copied(network)
+    changed = {name for name in before if not torch.equal(before[name], after[name])}
+    assert changed
+    assert all(name.startswith("task.") for name in changed)
+
+
+def test_frozen_parts_can_be_trained_again_afterwards_whatever_happens() -> None:
+    network, rows = with_layers(), toy()
+    first = next(network.streams.parameters()).requires_grad_(False)
+    course = Course(2, 8, AdamW(lr=0.01), Constant())
+
+    def fail(epoch: int) -> None:
+        assert not any(parameter.requires_grad for parameter in network.streams.parameters())
+        raise KeyboardInterrupt
+
+    generator = torch.Generator().manual_seed(0)
+    with pytest.raises(KeyboardInterrupt):
+        run_epochs(network, rows, minimise(rows), course, (), generator, fail, frozen=[network.streams])
+    assert [id(each) for each in network.parameters() if not each.requires_grad] == [id(first)]  # as it was before
+    run_epochs(network, rows, minimise(rows), course, (), generator, frozen=[network.streams])
+    assert [id(each) for each in network.parameters() if not each.requires_grad] == [id(first)]
+    assert not any(module.training for module in network.modules())
 
 
 def test_a_reset_head_forgets_the_source() -> None:
