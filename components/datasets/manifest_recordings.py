@@ -48,7 +48,7 @@ def open_recordings(entries: Sequence[Entry], folder: Path, findings: Findings) 
         if entry.path:
             rows[entry.path].append(entry)
     places = {name: folder / name for name in rows}
-    # Videos one after the other: FFmpeg has threads of its own, and OpenCV's log level is one for the whole process.
+    # Videos one after the other: FFmpeg decodes each by threads of its own.
     found = {name: _open(place) for name, place in places.items() if not _is_folder(place)}
     folders = [name for name in places if name not in found]
     with ThreadPoolExecutor(max_workers=min(8, os.cpu_count() or 1)) as pool:

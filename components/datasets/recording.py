@@ -6,7 +6,6 @@ as one digest per frame, so that a file which changes on disk is noticed rather 
 
 from __future__ import annotations
 
-import functools
 import hashlib
 import os
 import re
@@ -23,13 +22,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mernas.components.datasets.clip import Clip, content_hash
+from mernas.components.datasets.open_videos import decoded, frame_of, open_video
 from mernas.space.errors import DataError, Problem, raise_all
 
 IMAGE_SUFFIXES = (".bmp", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp")
 """What the names of frames in a folder end in, in small letters; other files there are not looked at."""
-
-STRETCH = 8
-"""So many frames of a video are decoded at once, because a video can only be read from its beginning."""
 
 HEAD = 4096
 """So many bytes of a video tell whether it is text; no container of videos does without a zero byte in as many."""
@@ -56,6 +53,8 @@ os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")
 class VideoFrames:
     """The frames of a video file, decoded when asked for: (H, W, 3) RGB, upright.
 
+    Each thread that asks for frames keeps the file open and reads on; going back begins anew.
+
     Attributes:
         path: The file.
         digests: One per frame, as they were when the file was opened.
@@ -79,10 +78,7 @@ class VideoFrames:
             DataError: If the file is no longer what was opened.
         """
         _check_number(frame, len(self))
-        first = frame - frame % STRETCH
-        stretch = _stretch(self.path, content_hash(self.digests), first)
-        found = stretch[frame - first] if frame - first < len(stretch) else None
-        return _checked(self.path, found, self.digests[frame])
+        return _checked(self.path, frame_of(self, self.path, _address, frame), self.digests[frame])
 
 
 @dataclass(frozen=True)
@@ -305,9 +301,9 @@ def _open_video(path: Path, subject: str) -> tuple[VideoFrames, float | None, li
     with _capture(path) as capture:
         fps = float(capture.get(cv2.CAP_PROP_FPS))
         announced = float(capture.get(cv2.CAP_PROP_FRAME_COUNT))
-        for number, frame in enumerate(_decoded(capture)):
+        while (frame := decoded(capture)) is not None:
+            sizes[f"frame {len(digests)}"] = (frame.shape[0], frame.shape[1])
             digests.append(_digest(frame))
-            sizes[f"frame {number}"] = (frame.shape[0], frame.shape[1])
     if not digests:
         rule = "must be a video with frames that OpenCV can decode"
         remedy = "play it to see whether it is whole, or convert it to MP4 (H.264) or to a folder of PNG frames"
@@ -344,14 +340,8 @@ def _check_moments(subject: str, onset: int | None, apex: int | None, last: int)
 
 @contextmanager
 def _capture(path: Path) -> Iterator[cv2.VideoCapture]:
-    """An open video. It is decoded by the processor alone, because accelerators round colours differently."""
-    address = _address(path)
-    level = cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_ERROR)
-    try:
-        plain = [cv2.CAP_PROP_HW_ACCELERATION, cv2.VIDEO_ACCELERATION_NONE]
-        capture = cv2.VideoCapture(address, cv2.CAP_FFMPEG, plain)
-    finally:
-        cv2.utils.logging.setLogLevel(level)
+    """An open video, which is closed at the end."""
+    capture = open_video(_address(path))
     try:
         yield capture
     finally:
@@ -403,29 +393,6 @@ def _is_list(head: bytes) -> bool:
     if len(text) < SHORTEST_LIST or text.startswith(VIDEOS_AS_TEXT):
         return False
     return not text.translate(None, TEXT) or len(text) == HEAD or any(mark in text for mark in LIST_MARKS)
-
-
-def _decoded(capture: cv2.VideoCapture) -> Iterator[NDArray[np.uint8]]:
-    """Frames from here to the end, in RGB."""
-    while True:
-        read, frame = capture.read()
-        if not read:
-            return
-        yield np.ascontiguousarray(frame[:, :, ::-1])
-
-
-# Two stretches, because onset and apex often lie in two; what is asked for next lies in the same ones.
-@functools.lru_cache(maxsize=2)
-def _stretch(path: Path, content: str, first: int) -> tuple[NDArray[np.uint8], ...]:
-    """The decoded frames `first` to `first + STRETCH - 1` of a video of some content.
-
-    Videos are read from their beginning: jumping to a frame is not exact in most containers.
-    """
-    with _capture(path) as capture:
-        for _ in range(first):
-            if not capture.grab():
-                break
-        return tuple(frame for frame, _ in zip(_decoded(capture), range(STRETCH), strict=False))
 
 
 def _digest(frame: NDArray[np.uint8]) -> bytes:

@@ -12,7 +12,8 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from mernas.components.datasets.recording import STRETCH, images_of, natural_order, read_recording
+from mernas.components.datasets.open_videos import STRETCH
+from mernas.components.datasets.recording import images_of, natural_order, read_recording
 from mernas.space.errors import DataError
 
 Colours = list[NDArray[np.uint8]]
