@@ -84,7 +84,13 @@ class Model:
         with numeric_state(0, "cpu"):
             return predict(self.network, list(maps))
 
-    def predict(self, *sources: str | Path, onset: int | None = None, apex: int | None = None) -> pd.DataFrame:
+    def predict(
+        self,
+        *sources: str | Path,
+        onset: int | None = None,
+        apex: int | None = None,
+        fps: float | None = None,
+    ) -> pd.DataFrame:
         """Predict videos, folders of frames or, where the model was trained on such, flow images.
 
         Args:
@@ -92,6 +98,8 @@ class Model:
                 `mernas.evaluation.serving.clips_of`.
             onset: Number of the frame in which the movement begins, counted from 0; a default is told in the notes.
             apex: Number of the frame in which it is strongest.
+            fps: Frames per second of all recordings, for models that reckon in seconds. It overrules what a video says
+                of itself, which the notes then tell; a folder of frames cannot say it.
 
         Returns:
             One row per clip: `source`, `prediction`, `confident` (whether the largest probability reaches the model's
@@ -99,11 +107,11 @@ class Model:
 
         Raises:
             MernasError: If the model cannot serve a source, with why and what would.
-            DataError: If something else than paths and whole numbers is given, or a probability is no number.
+            DataError: If something else than paths and numbers is given, or a probability is no number.
         """
         import pandas as pd
 
-        clips, notes = clips_of(self.bundle, *_checked_request(sources, onset, apex))
+        clips, notes = clips_of(self.bundle, *_checked_request(sources, onset, apex, fps))
         probabilities = self.probabilities(clips)
         broken = [clip.key for clip, row in zip(clips, probabilities, strict=True) if not np.isfinite(row).all()]
         if broken:
@@ -189,8 +197,8 @@ def restore_network(genotype: Genotype, classes: int, content: bytes, subject: s
 
 
 def _checked_request(
-    sources: Sequence[object], onset: object, apex: object
-) -> tuple[list[str | Path], int | None, int | None]:
+    sources: Sequence[object], onset: object, apex: object, fps: object
+) -> tuple[list[str | Path], int | None, int | None, float | None]:
     """The arguments of `Model.predict` with the home folder for `~`, if they are of the kinds that it takes."""
     problems: list[Problem | str] = []
     paths: list[str | Path] = []
@@ -209,8 +217,21 @@ def _checked_request(
             rule, remedy = "must be the number of a frame, counted from 0", "give a whole number"
             problems.append(Problem(name, rule, _kind(given), remedy))
         numbers.append(int(given) if isinstance(given, (int, np.integer)) else None)
+    rate = _number(fps)
+    if fps is not None and rate is None:
+        problems.append(Problem("fps", "must be a number of frames per second", _kind(fps), "give a number"))
     raise_all(DataError, problems)
-    return paths, numbers[0], numbers[1]
+    return paths, numbers[0], numbers[1], rate
+
+
+def _number(value: object) -> float | None:
+    """A number as a float, infinite if it is too large for one; None for anything else."""
+    if isinstance(value, bool) or not isinstance(value, (int, float, np.integer, np.floating)):
+        return None
+    try:
+        return float(value)
+    except OverflowError:
+        return float("inf")
 
 
 def _kind(value: object) -> str:

@@ -21,12 +21,23 @@ from mernas.components.datasets.recording import (
     images_of,
     missing,
     printable,
+    rate_problems,
     read_recording,
 )
 from mernas.space.errors import DataError, Problem, UnavailableError, raise_all
 from mernas.space.genotype import Genotype, Leaf
 from mernas.space.registry import REGISTRY
-from mernas.space.taxonomy import APEX, CAPABILITIES, FRAMES, GIVEN_FLOW, GIVEN_STRAIN, OFFSET, ONSET, TRUE_FLOW
+from mernas.space.taxonomy import (
+    APEX,
+    CAPABILITIES,
+    FRAME_RATE,
+    FRAMES,
+    GIVEN_FLOW,
+    GIVEN_STRAIN,
+    OFFSET,
+    ONSET,
+    TRUE_FLOW,
+)
 
 if TYPE_CHECKING:
     from mernas.evaluation.bundle import Bundle
@@ -34,15 +45,22 @@ if TYPE_CHECKING:
 SIZE_TOLERANCE = 0.1
 """Frames may be smaller than the smallest or larger than the largest of the training data by this share of it."""
 
-RECORDED = frozenset({FRAMES, ONSET, APEX, OFFSET, TRUE_FLOW})
-"""What a video or a folder of frames provides; flow that is measured on frames is in pixels and has a known zero."""
+RECORDED = frozenset({FRAMES, FRAME_RATE, ONSET, APEX, OFFSET, TRUE_FLOW})
+"""What a video or a folder of frames provides; flow that is measured on frames is in pixels and has a known zero.
+
+A video says its frame rate, or the user does; where neither does, that source is refused.
+"""
 
 SHIPPED = frozenset({GIVEN_FLOW, GIVEN_STRAIN})
 """What a flow image provides."""
 
 
 def clips_of(
-    bundle: Bundle, sources: Sequence[str | Path], onset: int | None = None, apex: int | None = None
+    bundle: Bundle,
+    sources: Sequence[str | Path],
+    onset: int | None = None,
+    apex: int | None = None,
+    fps: float | None = None,
 ) -> tuple[list[Clip], list[list[str]]]:
     """Return the clips of some sources, in their order, and what was assumed for each.
 
@@ -55,6 +73,8 @@ def clips_of(
             default the first frame.
         apex: Number of the frame in which it is strongest; for a single recording only. By default the frame in the
             middle between the onset and the last frame.
+        fps: Frames per second of all recordings. It overrules what a video says of itself, which a note then tells. By
+            default what each video says; a folder of frames cannot say it.
 
     Returns:
         The clips, whose keys are the sources as they were given, and the notes on each.
@@ -64,18 +84,22 @@ def clips_of(
         DataError: With every mistake in all sources: see `mernas.components.datasets.recording.read_recording`;
             a kind of source that the model cannot serve; frames whose size lies outside those of the training data by
             more than `SIZE_TOLERANCE` where flow is measured on them; a single frame where two are needed; an onset or
-            apex that no single recording is there for.
+            apex that no single recording is there for; a frame rate that is not known where one is needed, or that is
+            no positive finite number.
     """
     needs = needs_of(bundle.genotype)
     raise_all(UnavailableError, _unservable(bundle, needs))
     flow_images = bool(needs & SHIPPED)
-    problems: list[Problem | str] = _misplaced(sources, onset, apex, flow_images)
+    problems: list[Problem | str] = [*_misplaced(sources, onset, apex, flow_images), *_misrated(fps, flow_images)]
     moments = (onset, apex) if len(sources) == 1 else (None, None)
+    if fps is not None:
+        needs -= {FRAME_RATE}  # all have one then, or it is told once that it is none
+    rate = None if rate_problems("", fps) else fps
     clips: list[Clip] = []
     notes: list[list[str]] = []
     for source in sources:
         try:
-            found = _shipped(source) if flow_images else [_recorded(source, bundle, needs, *moments)]
+            found = _shipped(source) if flow_images else [_recorded(source, bundle, needs, *moments, rate)]
         except DataError as error:
             problems += error.problems
         else:
@@ -144,8 +168,20 @@ def _misplaced(
     return []
 
 
+def _misrated(fps: float | None, flow_images: bool) -> list[Problem]:
+    """What is wrong with a frame rate that is given for all sources."""
+    if fps is not None and flow_images:
+        return [Problem(f"--fps {fps:g}", "a flow image has no frame rate: it is one map", "", "leave it out")]
+    return rate_problems("--fps", fps)
+
+
 def _recorded(
-    source: str | Path, bundle: Bundle, needs: frozenset[str], onset: int | None, apex: int | None
+    source: str | Path,
+    bundle: Bundle,
+    needs: frozenset[str],
+    onset: int | None,
+    apex: int | None,
+    fps: float | None,
 ) -> tuple[Clip, list[str]]:
     """One video or folder of frames."""
     path, subject = Path(source), f'"{printable(source)}"'
@@ -153,7 +189,7 @@ def _recorded(
         rule = "this model takes videos and folders of frames, and an image is a single frame"
         remedy = "give the video or the folder; a flow image needs a model that was trained on flow images"
         raise DataError(Problem(subject, rule, "", remedy))
-    clip, notes = read_recording(source, onset, apex)
+    clip, notes = read_recording(source, onset, apex, fps)
     assert clip.frames is not None  # for the type checker; a recording has frames  # noqa: S101
     problems: list[Problem | str] = []
     if {ONSET, APEX} <= needs and clip.onset == clip.apex:
@@ -163,6 +199,13 @@ def _recorded(
         else:
             remedy = "name an earlier onset or a later apex"
             problems.append(Problem(subject, rule, f"frame {clip.onset} for both", remedy))
+    if FRAME_RATE in needs and clip.fps is None:
+        rule = "this model needs to know how many frames per second a recording has"
+        found = "a folder, which cannot say so" if path.is_dir() else "a video that does not say so"
+        problems.append(Problem(subject, rule, found, "give --fps, in Python fps="))
+    elif FRAME_RATE in needs:
+        said = f"frame rate: {clip.fps:.10g} per second, as the video says"
+        notes.append(f"{said}; give --fps if it was filmed at another")
     if OFFSET in needs:
         notes.append(f"offset: frame {clip.offset}, the last")
     if _measures_flow(bundle.genotype):

@@ -79,7 +79,11 @@ class Predictions:
 
 
 def predict_sources(
-    model: str | Path, sources: Sequence[str | Path], onset: int | None = None, apex: int | None = None
+    model: str | Path,
+    sources: Sequence[str | Path],
+    onset: int | None = None,
+    apex: int | None = None,
+    fps: float | None = None,
 ) -> Predictions:
     """Return what a model says of some recordings.
 
@@ -88,12 +92,13 @@ def predict_sources(
         sources: Videos, folders of frames or flow images; see `mernas.evaluation.serving.clips_of`.
         onset: Number of the onset frame, counted from 0; for a single recording only.
         apex: Number of the apex frame, counted from 0; for a single recording only.
+        fps: Frames per second of all recordings; it overrules what a video says of itself.
 
     Raises:
         MernasError: If the model cannot be opened or cannot serve a source; with every mistake in the sources.
     """
     opened = load_model(model)
-    table = opened.predict(*sources, onset=onset, apex=apex)
+    table = opened.predict(*sources, onset=onset, apex=apex, fps=fps)
     probabilities = table[[f"p_{name}" for name in opened.classes]].to_numpy(dtype=np.float64)
     clips = tuple(
         PredictedClip(
@@ -113,6 +118,7 @@ def predict_command(
     sources: Sequence[str | Path],
     onset: int | None = None,
     apex: int | None = None,
+    fps: float | None = None,
     as_csv: bool = False,
     as_json: bool = False,
     out: Path | None = None,
@@ -124,6 +130,7 @@ def predict_command(
         sources: Videos, folders of frames or flow images.
         onset: Number of the onset frame, counted from 0.
         apex: Number of the apex frame, counted from 0.
+        fps: Frames per second; it overrules what a video says of itself.
         as_csv: Print CSV.
         as_json: Print JSON.
         out: Write this file instead of printing: JSON if that is asked for or its name ends in `.json`, else CSV.
@@ -133,7 +140,7 @@ def predict_command(
     """
     if as_csv and as_json:
         raise PlanError(Problem("--csv and --json", "exclude each other", "", "give one of them"))
-    predicted = predict_sources(model, sources, onset, apex)
+    predicted = predict_sources(model, sources, onset, apex, fps)
     for_people = not as_csv and not as_json and out is None
     if for_people:
         _print_table(predicted)

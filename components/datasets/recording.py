@@ -111,17 +111,22 @@ class FolderFrames:
         return _checked(self.files[frame], decode_image(self.files[frame]), self.digests[frame])
 
 
-def read_recording(source: str | Path, onset: int | None = None, apex: int | None = None) -> tuple[Clip, list[str]]:
+def read_recording(
+    source: str | Path, onset: int | None = None, apex: int | None = None, fps: float | None = None
+) -> tuple[Clip, list[str]]:
     """Return a video file or a folder of frames as a clip, with notes on what was assumed.
 
     The images of a folder are taken in the natural order of their names: `frame2.png` comes before `frame10.png`.
     Without an onset it is the first frame; without an apex it is the frame in the middle between the onset and the last
     frame, the later of two. The notes say so, and whether a file ends before its end. The offset is the last frame.
+    A frame rate that is given overrules what a video says of itself, because a video of a fast camera often says how
+    fast it is to be shown; where the two differ, a note says so.
 
     Args:
         source: A video file that OpenCV can decode, or a folder of images of one size with 8 bits per channel.
         onset: Number of the onset frame, counted from 0; None for the default above.
         apex: Number of the apex frame, counted from 0; None for the default above.
+        fps: Frames per second; None for what a video says of itself, which a folder cannot.
 
     Returns:
         The clip, whose key is the source as it was given, and its notes. The fingerprint covers the decoded frames,
@@ -130,7 +135,8 @@ def read_recording(source: str | Path, onset: int | None = None, apex: int | Non
     Raises:
         DataError: With every mistake: there is no such file or folder, its name is not UTF-8, it holds no frame that
             can be decoded, it is a list of other files (a playlist) instead of a video, frames differ in size, their
-            order cannot be told, or onset and apex lie outside the frames or in the wrong order.
+            order cannot be told, onset and apex lie outside the frames or in the wrong order, or the frame rate is no
+            positive finite number.
 
     Example:
         >>> import tempfile
@@ -148,9 +154,12 @@ def read_recording(source: str | Path, onset: int | None = None, apex: int | Non
     problem = missing(source)
     if problem is not None:
         raise DataError(problem)
-    frames, fps, notes = _open_folder(path, subject) if path.is_dir() else _open_video(path, subject)
+    frames, stated, notes = _open_folder(path, subject) if path.is_dir() else _open_video(path, subject)
     last = len(frames.digests) - 1
-    _check_moments(subject, onset, apex, last)
+    raise_all(DataError, [*_moment_problems(subject, onset, apex, last), *rate_problems(f"{subject}, fps", fps)])
+    if fps is not None and stated is not None and fps != stated:
+        notes.append(f"frame rate: {fps:.10g} per second as given, where the video says {stated:.10g}")
+    fps = stated if fps is None else float(fps)
     if onset is None:
         onset = 0
         notes.append("onset: frame 0, the first; give --onset to name it")
@@ -170,6 +179,19 @@ def read_recording(source: str | Path, onset: int | None = None, apex: int | Non
         offset=last,
     )
     return clip, notes
+
+
+def rate_problems(subject: str, fps: float | None) -> list[Problem]:
+    """Return what is wrong with a frame rate; nothing if none is given.
+
+    Example:
+        >>> print(*rate_problems("--fps", -25.0))
+        --fps: must be a positive finite number, found -25.0. Give frames per second, such as 100 or 29.97.
+    """
+    if fps is None or (np.isfinite(fps) and fps > 0):
+        return []
+    remedy = "give frames per second, such as 100 or 29.97"
+    return [Problem(subject, "must be a positive finite number", f"{fps}", remedy)]
 
 
 def missing(source: str | Path) -> Problem | None:
@@ -326,7 +348,7 @@ def _size_problems(subject: str, sizes: dict[str, tuple[int, int]]) -> list[Prob
     return []
 
 
-def _check_moments(subject: str, onset: int | None, apex: int | None, last: int) -> None:
+def _moment_problems(subject: str, onset: int | None, apex: int | None, last: int) -> list[Problem | str]:
     problems: list[Problem | str] = []
     for name, number in (("onset", onset), ("apex", apex)):
         if number is not None and not 0 <= number <= last:
@@ -335,7 +357,7 @@ def _check_moments(subject: str, onset: int | None, apex: int | None, last: int)
     if onset is not None and apex is not None and onset > apex:
         rule, found = "the onset must not come after the apex", f"onset {onset} and apex {apex}"
         problems.append(Problem(subject, rule, found, "give the earlier frame as onset"))
-    raise_all(DataError, problems)
+    return problems
 
 
 @contextmanager

@@ -223,6 +223,7 @@ def export_command(run: Path, as_json: bool, **options: Any) -> None:
 @click.argument("sources", metavar="VIDEO|FOLDER…", type=Path, nargs=-1, required=True)
 @click.option("--onset", type=int, metavar="N", help="Frame of the onset, counted from 0.  [default: the first]")
 @click.option("--apex", type=int, metavar="N", help="Frame of the apex.  [default: midway from onset to the last]")
+@click.option("--fps", type=float, metavar="R", help="Frames per second; overrules a video's own.  [default: its own]")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 @click.option("--csv", "as_csv", is_flag=True, help="Print CSV.")
 @click.option("--out", type=Path, metavar="FILE", help="Write there instead of printing.")
@@ -230,13 +231,14 @@ def predict_command(model: Path, sources: tuple[Path, ...], **options: Any) -> N
     """Say which class an exported model sees in recordings, with probabilities.
 
     A recording is a video file or a folder with the frames of one clip. A model that was trained on flow images takes
-    such images, or folders of them.
+    such images, or folders of them. A model that reckons in seconds (magnify, frame_rate) needs --fps for folders of
+    frames and for videos that do not say it; given, it overrules what a video says of itself, and a note tells so.
 
     \b
     Examples:
       mernas predict model clip.mp4
       mernas predict model clip.mp4 --onset 12 --apex 30 --json
-      mernas predict model clips/a clips/b --csv --out predictions.csv
+      mernas predict model clips/a clips/b --fps 200 --csv --out predictions.csv
     """
     with messages():
         from mernas.search.predicting import predict_command as predict

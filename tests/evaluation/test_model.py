@@ -214,6 +214,22 @@ def test_a_list_of_paths_and_frames_that_are_no_numbers_are_refused_in_one_messa
     assert "apex: must be the number of a frame, counted from 0, found float 3.5" in said[2]
 
 
+@pytest.mark.parametrize("fps", ["100", True, [25.0]])
+def test_a_frame_rate_that_is_no_number_is_refused_with_all_else(flow_model: Model, fps: object) -> None:
+    with pytest.raises(DataError) as caught:
+        flow_model.predict("a.mp4", apex=3.5, fps=fps)  # type: ignore[arg-type]  # that is the mistake
+    said = [str(problem) for problem in caught.value.problems]
+    assert len(said) == 2
+    kind = f"{type(fps).__name__} {fps!r}"
+    assert said[1] == f"fps: must be a number of frames per second, found {kind}. Give a number."
+
+
+@pytest.mark.parametrize("fps", [100, 29.97, np.float32(25), np.int64(200), 10**400])
+def test_every_kind_of_number_can_be_a_frame_rate(flow_model: Model, fps: float) -> None:
+    with pytest.raises(DataError, match="a flow image has no frame rate"):
+        flow_model.predict("a.png", fps=fps)
+
+
 def test_the_home_folder_is_meant_by_a_tilde(
     flow_model: Model, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

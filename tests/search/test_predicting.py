@@ -17,8 +17,10 @@ import cv2
 import numpy as np
 import pytest
 import torch
+from click.testing import CliRunner
 from numpy.typing import NDArray
 
+from mernas.cli import cli
 from mernas.components.datasets.clip import Clip
 from mernas.components.datasets.synthetic import Synthetic
 from mernas.components.inputs.farneback import Farneback
@@ -115,6 +117,18 @@ def probabilities(network: torch.nn.Module, frames: NDArray[np.uint8], onset: in
         logits = network.eval()([torch.from_numpy(map_[None])])[0].double().numpy() / TEMPERATURE
     powers = np.exp(logits - logits.max())
     return np.asarray(powers / powers.sum())
+
+
+def test_a_frame_rate_that_is_given_is_told_where_the_video_says_another(trained: Trained, tmp_path: Path) -> None:
+    video = write_video(tmp_path / "clip.mkv", trained.clips[0], "FFV1")
+    arguments = ["predict", str(trained.folder), str(video), "--onset", "0", "--apex", "5", "--csv", "--fps"]
+    said = CliRunner().invoke(cli, [*arguments, "100"])
+    assert said.exit_code == 0, said.output
+    assert said.stderr == f"{video}: frame rate: 100 per second as given, where the video says 200\n"
+    for wrong in ("0", "-5", "nan", "inf"):
+        refused = CliRunner().invoke(cli, [*arguments, wrong])
+        assert refused.exit_code == 2
+        assert f"--fps: must be a positive finite number, found {float(wrong)}" in refused.stderr
 
 
 @pytest.mark.parametrize(("codec", "suffix"), [("mp4v", "mp4"), ("FFV1", "mkv")])
