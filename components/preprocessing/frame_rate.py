@@ -14,6 +14,9 @@ from mernas.space.parameters import integer
 from mernas.space.registry import register
 from mernas.space.taxonomy import CLIP, FRAME_RATE, FRAMES
 
+SLOWEST = 1.0
+"""No camera that sees a micro-expression takes fewer frames per second."""
+
 
 @register("preprocessing", "frame_rate", section="4.1.3", needs={FRAMES, FRAME_RATE}, maps={CLIP: CLIP})
 @dataclass(frozen=True, kw_only=True)
@@ -38,13 +41,19 @@ class FrameRate:
         """Return the clip at this frame rate, with its landmarks and moments.
 
         Raises:
-            DataError: If the clip has no frames, or its own frame rate is not known.
+            DataError: If the clip has no frames, or its own frame rate is not known or below 1 per second.
         """
         frames = frames_of(clip)
         if clip.fps is None or not np.isfinite(clip.fps) or clip.fps <= 0:
             rule, found = "must say how many frames per second it has, to be resampled in seconds", f"{clip.fps}"
             remedy = "give the frame rate, or bring all clips to one number of frames by linear_interpolation or tim"
             raise DataError(Problem(clip.key, rule, found, remedy))
+        if clip.fps < SLOWEST:  # of a rate that is a slip of the pen would come frames without number
+            rule, found = (
+                f"must have at least {SLOWEST:g} frame per second, to be resampled in seconds",
+                f"{clip.fps:g}",
+            )
+            raise DataError(Problem(clip.key, rule, found, "correct its frame rate"))
         last = len(frames) - 1
         start = min(max(clip.onset or 0, 0), last)
         step = clip.fps / self.fps  # old frames for each new one

@@ -180,6 +180,11 @@ def test_an_unknown_frame_rate_is_refused_with_a_remedy(rate: float | None) -> N
         FrameRate(fps=50).apply(clip(smooth_frames(5), fps=rate))
 
 
+def test_a_frame_rate_far_too_slow_is_refused_instead_of_filling_memory() -> None:
+    with pytest.raises(DataError, match=r"at least 1 frame per second.*found 1e-09"):
+        FrameRate(fps=50).apply(clip(smooth_frames(5), fps=1e-9))
+
+
 @pytest.mark.parametrize("step", [TemporalInterpolation(), LinearInterpolation()])
 @pytest.mark.parametrize(("onset", "offset"), [(None, 3), (1, None), (2, 2), (3, 1), (0, 5)])
 def test_a_clip_without_an_offset_after_its_onset_is_refused(
