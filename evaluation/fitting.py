@@ -55,7 +55,7 @@ def run_job(job: Job, store: FeatureStore, memory: int | None = None) -> Outcome
         memory: How many bytes it may allocate; None for no limit.
 
     Returns:
-        Probabilities, or a failure: one of `mernas.evaluation.jobs.FAILURES`, a colon, and what happened.
+        Probabilities, or a failure: a name such as `mernas.evaluation.jobs.CRASH`, a colon, and what happened.
     """
     started, clock = time.time(), time.perf_counter()
     probabilities: NDArray[np.float64] | None = None

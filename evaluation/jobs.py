@@ -19,10 +19,9 @@ ENGINE_VERSION = 2
 """Raised whenever an equal job would give other bits; it is part of every plan."""
 
 NOT_FINITE, CUSTODY, OUT_OF_MEMORY, TIME_OUT, CRASH = "not-finite", "custody", "out-of-memory", "time-out", "crash"
+"""The names of what can go wrong in a job."""
 TOGETHER = "folds in lanes"
 """So ends the numeric path of jobs that train in batches."""
-FAILURES = (NOT_FINITE, CUSTODY, OUT_OF_MEMORY, TIME_OUT, CRASH)
-"""The names of what can go wrong in a job."""
 
 
 @dataclass(frozen=True)

@@ -113,13 +113,6 @@ def count(labels: NDArray[np.integer[Any]], predictions: NDArray[np.integer[Any]
     )
 
 
-def class_f1(
-    labels: NDArray[np.integer[Any]], predictions: NDArray[np.integer[Any]], classes: int
-) -> NDArray[np.float64]:
-    """Return the F1 of each class (C,); arguments as for `count`."""
-    return count(labels, predictions, classes).f1()
-
-
 def uf1(labels: NDArray[np.integer[Any]], predictions: NDArray[np.integer[Any]], classes: int) -> float:
     """Return the unweighted mean over the classes of F1; arguments as for `count`.
 

@@ -64,10 +64,6 @@ class Model:
         """Return calibrated class probabilities (n, K) of some clips; errors as for `prepare`."""
         return self.probabilities_of(self.prepare(clips))
 
-    def raw_probabilities(self, clips: Sequence[Clip]) -> NDArray[np.float64]:
-        """Return the softmax of the network's logits (n, K), as it was trained; errors as for `prepare`."""
-        return self.raw_probabilities_of(self.prepare(clips))
-
     def probabilities_of(self, maps: Sequence[Tensor]) -> NDArray[np.float64]:
         """Return calibrated class probabilities (n, K) of prepared maps, (n, C, H, W) for every stream.
 
@@ -77,7 +73,7 @@ class Model:
         return temper(self.raw_probabilities_of(maps), self.bundle.temperature)
 
     def raw_probabilities_of(self, maps: Sequence[Tensor]) -> NDArray[np.float64]:
-        """Return the softmax of the network's logits (n, K) of prepared maps; arguments as for `probabilities_of`."""
+        """Return the softmax of the network's logits (n, K), as it was trained; arguments as for `probabilities_of`."""
         _check_maps(maps, self.bundle)
         if not len(maps[0]):
             return np.empty((0, len(self.classes)))

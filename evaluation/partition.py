@@ -42,8 +42,8 @@ class Partition:
 
     Example:
         >>> partition = Partition((("a/1", "b/1"), ("a/2",), ("a/3",)))
-        >>> partition.group_of("a/2"), partition.group_numbers(["b/1", "a/3", "b/1"])
-        (1, array([0, 2, 0]))
+        >>> [partition.group_of(subject) for subject in ("b/1", "a/2", "a/3")]
+        [0, 1, 2]
     """
 
     groups: tuple[tuple[str, ...], ...]
@@ -72,14 +72,6 @@ class Partition:
         if subject not in self._homes:
             raise UnknownNameError(Problem(f"subject {subject}", "is in no group", "", nearest(subject, self._homes)))
         return self._homes[subject]
-
-    def group_numbers(self, subjects: Sequence[str]) -> NDArray[np.int64]:
-        """Return the number of the group of each clip (n,), from the subject of each clip.
-
-        Raises:
-            UnknownNameError: If a subject is in no group.
-        """
-        return np.array([self.group_of(subject) for subject in subjects], dtype=np.int64)
 
     def to_plain(self) -> list[list[str]]:
         """Return the groups as plan.yaml holds them."""

@@ -1,7 +1,6 @@
 """Plain evaluation protocols behind one interface: from the subject of each clip to folds of rows.
 
-A fold never trains on a subject that it tests, unless its protocol is flagged as subject-dependent; `Fold` itself
-refuses to be made otherwise.
+A fold never trains on a subject that it tests; `Fold` itself refuses to be made otherwise.
 """
 
 from __future__ import annotations
@@ -24,10 +23,9 @@ class Fold:
         train: Numbers of the clips to train on, ascending.
         test: Numbers of the clips to predict, ascending.
         subjects: Subject of every clip of the data (n,); checked and not kept.
-        subject_dependent: Whether a subject may be in both sets; reports flag such results.
 
     Raises:
-        CustodyError: If a clip, or without the flag a subject, is in both sets.
+        CustodyError: If a clip or a subject is in both sets.
         DataError: If a set is empty, not ascending, or names clips that do not exist.
 
     Example:
@@ -41,7 +39,6 @@ class Fold:
     train: NDArray[np.int64]
     test: NDArray[np.int64]
     subjects: InitVar[Sequence[str]]
-    subject_dependent: bool = False
 
     def __post_init__(self, subjects: Sequence[str]) -> None:
         title = f'fold "{self.name}"'
@@ -57,7 +54,7 @@ class Fold:
         if clips.size:
             problems.append(Problem(title, "must not train on a clip that it tests", str(clips.tolist())))
         shared = {subjects[row] for row in self.train} & {subjects[row] for row in self.test}
-        if shared and not self.subject_dependent:
+        if shared:
             found = ", ".join(sorted(shared))
             problems.append(Problem(title, "must not train on a subject that it tests", found))
         raise_all(CustodyError, problems)

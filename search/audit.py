@@ -21,8 +21,6 @@ from mernas.search.finished import FinishedRun
 from mernas.search.ledger import JobRecord
 from mernas.search.plan import FINAL
 
-NO_RESULT = "not a result"
-
 
 @dataclass(frozen=True)
 class Optimism:

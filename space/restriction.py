@@ -40,22 +40,11 @@ def load_space(name: str | Path, facts: Facts, registry: Registry = REGISTRY) ->
         registry: The components.
 
     Raises:
-        SpaceError: With every mistake in the file.
+        SpaceError: With every mistake in the file; a rule that would widen the space is one.
     """
     space, problems = _load(name, SearchSpace(frozenset(facts), registry=registry), ())
     raise_all(SpaceError, problems)
     return space
-
-
-def restrict(space: SearchSpace, rules: Any, subject: str = "space file") -> SearchSpace:
-    """Return a space narrowed by the rules of one space file, `extends` aside.
-
-    Raises:
-        SpaceError: With every mistake; a rule that would widen the space is one.
-    """
-    narrowed, problems = _restrict(space, rules, subject)
-    raise_all(SpaceError, problems)
-    return narrowed
 
 
 def _load(name: str | Path, full: SearchSpace, above: tuple[str, ...]) -> tuple[SearchSpace, list[Problem | str]]:

@@ -1,4 +1,4 @@
-"""The 68 landmarks of iBUG 300-W: their parts, subsets, anatomical edges and mirror images (survey section 4.2.3).
+"""The 68 landmarks of iBUG 300-W: their parts, subsets and anatomical edges (survey section 4.2.3).
 
 Left and right are those of the person, who looks at the camera: the right eye is on the left of the picture.
 """
@@ -6,9 +6,6 @@ Left and right are those of the person, who looks at the camera: the right eye i
 from __future__ import annotations
 
 from itertools import pairwise
-
-import numpy as np
-from numpy.typing import NDArray
 
 PARTS: dict[str, tuple[int, ...]] = {
     "jaw": tuple(range(17)),
@@ -47,15 +44,6 @@ _BETWEEN_PARTS = (
     *((48, 60), (51, 62), (54, 64), (57, 66)),  # outer to inner lips
 )
 
-_SWAPPED = (
-    *((point, 16 - point) for point in range(8)),  # jaw
-    *((17 + step, 26 - step) for step in range(5)),  # brows
-    *((31, 35), (32, 34)),  # nostrils
-    *((36, 45), (37, 44), (38, 43), (39, 42), (40, 47), (41, 46)),  # eyes: upper lids from corner to corner, lower lids
-    *((48, 54), (49, 53), (50, 52), (55, 59), (56, 58)),  # outer lips
-    *((60, 64), (61, 63), (65, 67)),  # inner lips
-)  # the others lie on the middle line
-
 
 def face_edges(count: int) -> tuple[tuple[int, int], ...]:
     """Return the anatomical edges of a subset as pairs of its own node numbers, the smaller first, sorted.
@@ -80,23 +68,3 @@ def face_edges(count: int) -> tuple[tuple[int, int], ...]:
             pairs.append((points[0], points[-1]))
     nodes = {point: node for node, point in enumerate(SUBSETS[count])}
     return tuple(sorted((nodes[one], nodes[other]) for one, other in pairs if one in nodes and other in nodes))
-
-
-def mirror_image(count: int) -> NDArray[np.int64]:
-    """Return for every node of a subset the node that takes its place when left and right are swapped, (count,).
-
-    Args:
-        count: How many points the subset has.
-
-    Raises:
-        KeyError: If no subset has that many.
-
-    Example:
-        >>> mirror_image(68)[:3].tolist()
-        [16, 15, 14]
-    """
-    image = np.arange(68)
-    for one, other in _SWAPPED:
-        image[[one, other]] = other, one
-    nodes = {point: node for node, point in enumerate(SUBSETS[count])}
-    return np.array([nodes[int(image[point])] for point in SUBSETS[count]])

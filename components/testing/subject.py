@@ -39,10 +39,6 @@ class Subject:
         for leaf in self.leaves:
             yield self.called(leaf), instantiate(leaf, self.registry)
 
-    def simplest(self) -> tuple[str, Any]:
-        """Return the component with its defaults, or with drawn values where it has none."""
-        return next(self.settings())
-
     def called(self, leaf: Leaf) -> str:
         """Return what messages call a setting."""
         component = instantiate(leaf, self.registry)

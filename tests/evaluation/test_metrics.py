@@ -10,7 +10,6 @@ from mernas.evaluation.metrics import (
     MISSING,
     accuracy,
     check_lengths,
-    class_f1,
     count,
     score,
     score_parts,
@@ -41,7 +40,7 @@ def test_scores_equal_those_of_scikit_learn_with_all_labels_passed(clips):
     labels, predictions, classes = clips
     theirs = as_a_class_of_its_own(predictions, classes)
     options = {"labels": list(range(classes)), "zero_division": 0}
-    assert class_f1(labels, predictions, classes) == pytest.approx(f1_score(labels, theirs, average=None, **options))
+    assert count(labels, predictions, classes).f1() == pytest.approx(f1_score(labels, theirs, average=None, **options))
     assert uf1(labels, predictions, classes) == pytest.approx(f1_score(labels, theirs, average="macro", **options))
     assert uar(labels, predictions, classes) == pytest.approx(recall_score(labels, theirs, average="macro", **options))
     assert accuracy(labels, predictions, classes) == pytest.approx(accuracy_score(labels, theirs))

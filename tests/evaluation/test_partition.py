@@ -41,6 +41,11 @@ def composite(seed=0, counts=(("casme2", 24), ("samm", 28), ("smic", 16))):
     return keys, subjects, datasets, np.array(labels, dtype=np.int64)
 
 
+def groups_of(partition, subjects):
+    """The number of the group of each clip."""
+    return np.array([partition.group_of(subject) for subject in subjects])
+
+
 @given(st.integers(0, 50), st.integers(3, 7), st.integers(0, 2**32 - 1))
 @settings(deadline=None, max_examples=25)
 def test_every_subject_is_in_one_group_and_no_group_is_empty(data_seed, groups, seed):
@@ -53,7 +58,7 @@ def test_every_subject_is_in_one_group_and_no_group_is_empty(data_seed, groups, 
         assert list(group) == sorted(group)
         assert all(partition.group_of(subject) == number for subject in group)
     for label in range(3):
-        assert len(set(partition.group_numbers(subjects)[labels == label].tolist())) >= 3
+        assert len(set(groups_of(partition, subjects)[labels == label].tolist())) >= 3
 
 
 @given(st.integers(0, 20), st.randoms(use_true_random=False))
@@ -92,7 +97,7 @@ def test_the_seed_decides_the_groups():
 @pytest.mark.parametrize("seed", range(5))
 def test_classes_and_datasets_are_spread_evenly(seed):
     keys, subjects, datasets, labels = composite(seed)
-    numbers = make_partition(keys, subjects, datasets, labels, CLASSES, 5, seed).group_numbers(subjects)
+    numbers = groups_of(make_partition(keys, subjects, datasets, labels, CLASSES, 5, seed), subjects)
     for stratum, total in Counter(zip(datasets, labels.tolist(), strict=True)).items():
         dataset, label = stratum
         chosen = (np.array(datasets) == dataset) & (labels == label)
@@ -113,7 +118,7 @@ def test_subjects_with_a_single_clip_are_normal():
     subjects = [f"s/{i:02}" for i in range(12)]
     labels = np.array([0, 1] * 6)
     partition = make_partition(subjects, subjects, ["s"] * 12, labels, CLASSES[:2], 3, seed=0)
-    numbers = partition.group_numbers(subjects)
+    numbers = groups_of(partition, subjects)
     assert np.bincount(numbers[labels == 0]).tolist() == [2, 2, 2]
     assert np.bincount(numbers[labels == 1]).tolist() == [2, 2, 2]
 
@@ -273,6 +278,6 @@ def test_the_default_groups_of_the_megc2019_composite_hold_every_class_of_every_
         datasets.append(dataset)
         labels.append(int(path.parent.name))
     assert (len(keys), len(set(subjects))) == (442, 68)
-    numbers = make_partition(keys, subjects, datasets, np.array(labels), CLASSES, 5, seed=0).group_numbers(subjects)
+    numbers = groups_of(make_partition(keys, subjects, datasets, np.array(labels), CLASSES, 5, seed=0), subjects)
     found = Counter(zip(datasets, labels, numbers.tolist(), strict=True))
     assert len(found) == 3 * 3 * 5

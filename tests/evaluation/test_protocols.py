@@ -23,7 +23,6 @@ def test_loso_equals_leave_one_group_out(subjects):
     for fold, (train, test) in zip(folds, theirs, strict=True):
         assert fold.train.tolist() == train.tolist()
         assert fold.test.tolist() == test.tolist()
-        assert not fold.subject_dependent
 
 
 def test_a_fold_that_tests_a_training_subject_is_refused_by_name():
@@ -31,11 +30,9 @@ def test_a_fold_that_tests_a_training_subject_is_refused_by_name():
         Fold("x", np.array([0]), np.array([1]), ["a/1", "a/1"])
 
 
-def test_a_subject_dependent_fold_may_share_subjects_but_no_clip():
-    fold = Fold("x", np.array([0]), np.array([1]), ["a/1", "a/1"], subject_dependent=True)
-    assert fold.subject_dependent
-    with pytest.raises(CustodyError, match=r"clip that it tests, found \[1\]"):
-        Fold("x", np.array([0, 1]), np.array([1]), ["a/1", "a/1"], subject_dependent=True)
+def test_a_fold_that_tests_a_training_clip_is_refused_with_the_clip_and_its_subject():
+    with pytest.raises(CustodyError, match=r"clip that it tests, found \[1\](.|\n)*subject that it tests, found a/2"):
+        Fold("x", np.array([0, 1]), np.array([1]), ["a/1", "a/2"])
 
 
 @pytest.mark.parametrize(

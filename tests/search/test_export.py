@@ -111,7 +111,7 @@ def test_the_model_is_the_rules_final_choice_trained_as_a_job_that_leaves_out_no
     store = FeatureShelf(data, book, tmp_path, Silent()).store([model.bundle.genotype])
     probabilities, _ = fit_and_predict(everyone, store)
     clips = [data.clips[place] for place in book.clips]
-    assert np.abs(model.raw_probabilities(clips) - probabilities).max() < 1e-6
+    assert np.abs(model.raw_probabilities_of(model.prepare(clips)) - probabilities).max() < 1e-6
 
 
 def test_exporting_twice_gives_the_same_weights(

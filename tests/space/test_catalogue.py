@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import random
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -13,7 +14,7 @@ import mernas.components  # noqa: F401  # registers every component
 from mernas.space.catalogue import EVERYTHING, catalogue
 from mernas.space.parameters import Primitive
 from mernas.space.registry import REGISTRY, register
-from mernas.space.restriction import load_space, restrict
+from mernas.space.restriction import load_space
 from mernas.space.suggestion import RandomTrial
 from mernas.space.taxonomy import APEX, AXES, CAPABILITIES, FRAMES, GIVEN_FLOW, GIVEN_STRAIN, LANDMARKS, OFFSET, ONSET
 from mernas.space.tree import SearchSpace
@@ -26,10 +27,13 @@ SPACES = {
     "full, landmarks alone": SearchSpace(frozenset({ONSET, APEX, LANDMARKS})),
     "standard, any data": load_space("standard", EVERYTHING),
     "quick, flow images": load_space("quick", RELEASE),
-    "vectors are not read": restrict(SearchSpace(EVERYTHING), {"drop": {"readout": ["identity"]}}),
-    "one stream": restrict(SearchSpace(EVERYTHING), {"set": {"pipeline.network": {"streams": 1}}}),
-    "no sampler": restrict(SearchSpace(EVERYTHING), {"keep": {"sampler": []}}),
 }
+NARROWED: dict[str, dict[str, Any]] = {
+    "vectors are not read": {"drop": {"readout": ["identity"]}},
+    "one stream": {"set": {"pipeline.network": {"streams": 1}}},
+    "no sampler": {"keep": {"sampler": []}},
+}
+Narrow = Callable[[frozenset[str], dict[str, Any]], SearchSpace]
 NOT_SEARCHED = ("dataset", "features", "classifier")
 
 
@@ -64,9 +68,9 @@ def proposed(space: SearchSpace, trial: RandomTrial) -> set[tuple[str, str]]:
     return {(leaf.axis, leaf.name) for leaf in space.suggest(trial).root.walk()}
 
 
-@pytest.mark.parametrize("title", SPACES)
-def test_what_a_trial_proposes_is_available_and_what_is_available_can_be_proposed(title: str) -> None:
-    space = SPACES[title]
+@pytest.mark.parametrize("title", [*SPACES, *NARROWED])
+def test_what_a_trial_proposes_is_available_and_what_is_available_can_be_proposed(title: str, narrow: Narrow) -> None:
+    space = SPACES[title] if title in SPACES else narrow(EVERYTHING, NARROWED[title])
     found = components(space)
     available = {key for key, part in found.items() if part["available"]}
     seen = set().union(*(proposed(space, RandomTrial(seed)) for seed in range(25)))
@@ -120,24 +124,23 @@ def test_what_is_not_installed_is_unavailable_and_says_what_to_install() -> None
     assert found["requires"] == {"no_such_module_anywhere": "mernas[nowhere]"}
 
 
-def test_what_a_space_takes_away_may_take_others_with_it() -> None:
-    without = components(SPACES["no sampler"])
+def test_what_a_space_takes_away_may_take_others_with_it(narrow: Narrow) -> None:
+    without = components(narrow(EVERYTHING, NARROWED["no sampler"]))
     assert without[("auxiliary_loss", "triplet")]["reason"] == f"needs {CAPABILITIES['balanced batches']}"
     assert ("sampler", "class_balanced") not in without
-    assert components(SPACES["vectors are not read"])[("input", "lbp_top")]["reason"] == (
-        "makes a vector, which nothing behind it takes here"
-    )
-    alone = components(SPACES["one stream"])
+    unread = components(narrow(EVERYTHING, NARROWED["vectors are not read"]))
+    assert unread[("input", "lbp_top")]["reason"] == "makes a vector, which nothing behind it takes here"
+    alone = components(narrow(EVERYTHING, NARROWED["one stream"]))
     assert alone[("fusion", "sum")]["reason"] == "nothing that is left here has a place for it"
     assert components(SPACES["full, any data"])[("fusion", "sum")]["available"]
-    space = restrict(SearchSpace(RELEASE), {"keep": {"flow_estimator": ["dis"]}})
+    space = narrow(RELEASE, {"keep": {"flow_estimator": ["dis"]}})
     assert "axis flow_estimator" in components(space)[("input", "optical_flow")]["reason"]
 
 
-def test_domains_are_what_space_and_data_leave_of_them() -> None:
+def test_domains_are_what_space_and_data_leave_of_them(narrow: Narrow) -> None:
     rules = {"set": {"training.scratch": {"epochs": {"low": 10, "high": 20}}, "input.optical_flow": {"size": 28}}}
     facts = frozenset({FRAMES, ONSET, APEX, LANDMARKS})
-    found = components(restrict(SearchSpace(facts), rules))
+    found = components(narrow(facts, rules))
     scratch = found[("training", "scratch")]["hyperparameters"]
     assert scratch["epochs"] == {**scratch["epochs"], "kind": "integer", "domain": {"low": 10, "high": 20, "log": True}}
     assert scratch["sampler"]["kind"] == "optional"
@@ -145,7 +148,7 @@ def test_domains_are_what_space_and_data_leave_of_them() -> None:
     assert found[("input", "optical_flow")]["hyperparameters"]["size"]["domain"] in ([28], {"low": 28, "high": 28})
     moments = found[("input", "landmark_graph")]["hyperparameters"]["moments"]
     assert (moments["domain"], moments["needs"]) == (["apex"], {"apex+offset": ["offset"]})
-    more = components(restrict(SearchSpace(facts | {OFFSET}), rules))
+    more = components(narrow(facts | {OFFSET}, rules))
     assert more[("input", "landmark_graph")]["hyperparameters"]["moments"]["domain"] == ["apex", "apex+offset"]
 
 
