@@ -84,6 +84,8 @@ class Registry:
         self._source: Callable[[], object] | None = None
         self._lock = threading.RLock()
         self._filling = False
+        self._filled: set[tuple[str, str]] = set()  # what the source has registered by now
+        self._left_over: set[tuple[str, str]] = set()  # of a source that failed: it may register them once more
 
     def fill_from(self, source: Callable[[], object]) -> None:
         """Name what registers the components when the registry is first asked for one.
@@ -109,11 +111,17 @@ class Registry:
         with self._lock:  # another thread waits; a component that asks while it is registered gets what is there
             if self._source is not None and not self._filling:
                 self._filling = True
+                self._filled.clear()
                 try:
                     self._source()
                     self._source = None
+                    self._left_over.clear()
+                except BaseException:  # the next question tells the same
+                    # Not taken away: a module that was imported whole is not run, and registers nothing, once more.
+                    self._left_over |= self._filled
+                    raise
                 finally:
-                    self._filling = False  # after an error the next question tells the same
+                    self._filling = False
 
     def add(self, declaration: Declaration) -> None:
         """Add a declaration.
@@ -122,13 +130,17 @@ class Registry:
             SpaceError: If the axis is unknown, the name is taken, or the declaration contradicts itself.
         """
         problems = _faults(declaration)
+        key = (declaration.axis, declaration.name)
         taken = self._declarations.get(declaration.axis, {}).get(declaration.name)
-        if taken is not None:
+        if taken is not None and not (key in self._left_over and _same_place(taken.factory, declaration.factory)):
             where = f"{taken.factory.__module__}.{taken.factory.__qualname__}"
             problems.append(Problem(declaration.title, "is registered already", where, "choose another name"))
         if problems:
             raise SpaceError(problems)
         self._declarations[declaration.axis][declaration.name] = declaration
+        self._left_over.discard(key)
+        if self._filling:
+            self._filled.add(key)
 
     def remove(self, axis: str, name: str) -> None:
         """Forget a component; for tests that register one of their own."""
@@ -225,6 +237,11 @@ def register(
         return factory
 
     return decorate
+
+
+def _same_place(one: type, other: type) -> bool:
+    """Whether two classes are written in one place, so that one is the other of a module that was run once more."""
+    return (one.__module__, one.__qualname__) == (other.__module__, other.__qualname__)
 
 
 def _faults(declaration: Declaration) -> list[Problem | str]:

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import importlib
 import subprocess
 import sys
 import threading
 import time
+import types
 from dataclasses import dataclass
+from pathlib import Path
 
 import pytest
 
-from mernas.space.errors import UnknownNameError
+from mernas.space.errors import SpaceError, UnknownNameError
 from mernas.space.registry import Registry, register
 
 
@@ -56,6 +59,62 @@ def test_a_source_that_fails_is_asked_again_and_says_the_same() -> None:
     for _ in range(2):
         with pytest.raises(OSError, match="cannot be read"):
             registry.names("fusion")
+
+
+def test_a_source_that_fails_half_way_says_the_same_and_can_be_repaired() -> None:
+    registry, repaired = Registry(), []
+    register("fusion", "earlier", registry=registry)(Nothing)
+
+    def source() -> None:
+        register("fusion", "mine", registry=registry)(Nothing)
+        if not repaired:
+            raise OSError("cannot be read")
+
+    registry.fill_from(source)
+    for _ in range(2):
+        with pytest.raises(OSError, match="cannot be read"):
+            registry.names("fusion")
+    repaired.append("now")
+    assert registry.names("fusion") == ("earlier", "mine")
+    with pytest.raises(SpaceError, match="is registered already"):
+        register("fusion", "mine", registry=registry)(Nothing)
+
+
+def test_two_of_one_name_are_refused_at_every_question() -> None:
+    registry = Registry()
+
+    def source() -> None:
+        register("fusion", "mine", registry=registry)(Nothing)
+        register("fusion", "mine", registry=registry)(Nothing)
+
+    registry.fill_from(source)
+    for _ in range(3):
+        with pytest.raises(SpaceError, match="is registered already"):
+            registry.names("fusion")
+
+
+def test_modules_that_were_imported_before_one_failed_keep_what_they_registered(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    registry, shared = Registry(), types.ModuleType("shared_with_modules")
+    vars(shared).update(registry=registry, register=register, Nothing=Nothing)
+    monkeypatch.setitem(sys.modules, "shared_with_modules", shared)
+    text = "from shared_with_modules import *\nregister('fusion', {name!r}, registry=registry)(Nothing)\n"
+    (tmp_path / "whole_part.py").write_text(text.format(name="whole"))
+    (tmp_path / "broken_part.py").write_text(text.format(name="broken") + "import no_such_module_anywhere\n")
+    monkeypatch.syspath_prepend(tmp_path)
+
+    def source() -> None:  # what was imported whole is not run again
+        for name in ("whole_part", "broken_part"):
+            importlib.import_module(name)
+            monkeypatch.setitem(sys.modules, name, sys.modules[name])
+
+    registry.fill_from(source)
+    for _ in range(2):
+        with pytest.raises(ModuleNotFoundError, match="no_such_module_anywhere"):
+            registry.names("fusion")
+    monkeypatch.setitem(sys.modules, "no_such_module_anywhere", types.ModuleType("no_such_module_anywhere"))
+    assert registry.names("fusion") == ("broken", "whole")
 
 
 def test_a_second_thread_waits_until_a_registry_is_whole() -> None:
