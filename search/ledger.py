@@ -154,13 +154,17 @@ class Ledger:
         self._clock = 0.0
         try:
             self._database = sqlite3.connect(path, isolation_level=None)
-            self._database.execute("PRAGMA journal_mode = WAL")
-            self._database.execute("PRAGMA synchronous = FULL")
-            self._open(plan_hash)
+            try:
+                self._open(plan_hash)
+            except BaseException:  # nobody else could close what nobody gets
+                self._database.close()
+                raise
         except sqlite3.DatabaseError as error:
             raise LedgerError(Problem(f"ledger {path}", "cannot be opened", str(error), _remedy(error))) from None
 
     def _open(self, plan_hash: str) -> None:
+        self._database.execute("PRAGMA journal_mode = WAL")
+        self._database.execute("PRAGMA synchronous = FULL")
         tables = {row[0] for row in self._database.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
         if "about" not in tables:
             with self._transaction():

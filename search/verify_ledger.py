@@ -1,21 +1,15 @@
-"""A ledger, read once and whole by a reader of its own, which can write nothing.
-
-A connection that only reads would still make a write-ahead log beside a ledger that has none. Such a ledger is opened
-as immutable; only one that has a log, because its run is under way or was killed, is opened as a shared one.
-"""
+"""A ledger, read once and whole by a reader of its own, which can write nothing."""
 
 from __future__ import annotations
 
 import hashlib
 import json
-import os
 import sqlite3
 from collections.abc import Iterator
 from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
-from urllib.parse import quote
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,6 +17,7 @@ from numpy.typing import NDArray
 import mernas
 from mernas.evaluation.jobs import JobKey
 from mernas.search.ledger import READABLE, Draw, JobRecord
+from mernas.search.reading_only import reading_only
 from mernas.search.verify_check import Check
 from mernas.space.errors import LedgerError, MernasError, Problem
 from mernas.space.genotype import Genotype, from_complete
@@ -122,11 +117,8 @@ def read_ledger(path: Path, classes: int, genotypes: Check, draws: Check, jobs: 
         LedgerError: If the file is no ledger or is damaged.
     """
     ledger = ReadLedger(path)
-    log = path.with_name(f"{path.name}-wal")
-    mode = "mode=ro" if log.exists() else "mode=ro&immutable=1"
-    place = quote(os.fsencode(path))  # bytes, because a path on Linux need not be UTF-8
     try:
-        with closing(sqlite3.connect(f"file:{place}?{mode}", uri=True, isolation_level=None)) as database:
+        with closing(reading_only(path)) as database:
             database.execute("BEGIN")
             for (verdict,) in database.execute("PRAGMA quick_check(1)").fetchall():
                 if verdict != "ok":

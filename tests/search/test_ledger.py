@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import sqlite3
 import time
+from contextlib import closing
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -13,6 +16,7 @@ import pytest
 import mernas.components  # noqa: F401
 from mernas.evaluation.jobs import JobKey, Outcome
 from mernas.search.ledger import ACCEPTED, INFEASIBLE, Draw, Ledger
+from mernas.search.reading_only import reading_only
 from mernas.space.errors import LedgerError, PlanError
 from mernas.space.presets import load_preset
 
@@ -82,6 +86,27 @@ def test_the_ledger_of_another_plan_is_refused(tmp_path: Path) -> None:
         Ledger(tmp_path / "ledger.sqlite", "other")
 
 
+def test_a_ledger_that_is_refused_is_closed_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    Ledger(tmp_path / "ledger.sqlite", "plan").close()
+    (tmp_path / "damaged.sqlite").write_bytes(b"no database" * 1000)
+    opened: list[sqlite3.Connection] = []
+    connect = sqlite3.connect
+
+    def watched(*place: Any, **options: Any) -> sqlite3.Connection:
+        opened.append(connect(*place, **options))
+        return opened[-1]
+
+    monkeypatch.setattr(sqlite3, "connect", watched)
+    with pytest.raises(PlanError, match="another plan"):
+        Ledger(tmp_path / "ledger.sqlite", "other")
+    with pytest.raises(LedgerError, match="cannot be opened"):
+        Ledger(tmp_path / "damaged.sqlite", "plan")
+    assert len(opened) == 2
+    for connection in opened:
+        with pytest.raises(sqlite3.ProgrammingError, match="closed"):
+            connection.execute("SELECT 1")
+
+
 def test_the_write_ahead_log_cut_anywhere_opens_at_a_whole_transaction(tmp_path: Path) -> None:
     path = tmp_path / "ledger.sqlite"
     ledger = Ledger(path, "plan")
@@ -138,4 +163,29 @@ def test_the_clock_of_a_run_adds_up_its_sessions_and_knows_nothing_of_the_machin
     assert 0.4 <= ledger.seconds() < 10
     rows = sqlite3.connect(tmp_path / "ledger.sqlite").execute("SELECT seconds FROM sessions").fetchall()
     assert all(0.2 <= seconds < 5 for (seconds,) in rows)
+    ledger.close()
+
+
+@pytest.mark.parametrize("name", ["a#b", "a?b", "a%41b", "a b&mode=rwc", os.fsdecode(b"r\xe9sum\xe9")])
+def test_a_ledger_is_read_in_a_folder_of_any_name_and_its_neighbour_is_not(name: str, tmp_path: Path) -> None:
+    for place, plan in (("a", "neighbour"), ("aAb", "neighbour"), (name, "own")):
+        folder = tmp_path / place
+        try:
+            folder.mkdir()
+        except OSError:
+            pytest.skip("this file system takes no such name")
+        Ledger(folder / "ledger.sqlite", plan).close()
+    before = sorted(path.name for path in tmp_path.rglob("*"))
+    with closing(reading_only(tmp_path / name / "ledger.sqlite")) as database:
+        assert database.execute("SELECT value FROM about WHERE name = 'plan'").fetchone() == ("own",)
+        with pytest.raises(sqlite3.OperationalError, match="readonly"):
+            database.execute("INSERT INTO about VALUES ('x', 'y')")
+    assert sorted(path.name for path in tmp_path.rglob("*")) == before
+
+
+def test_what_another_driver_is_just_writing_is_read_too(tmp_path: Path) -> None:
+    ledger = Ledger(tmp_path / "ledger.sqlite", "plan")
+    ledger.add_job(KEY, outcome(), ROWS, [])
+    with closing(reading_only(tmp_path / "ledger.sqlite")) as database:
+        assert database.execute("SELECT count(*) FROM jobs").fetchone() == (1,)
     ledger.close()
