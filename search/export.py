@@ -53,6 +53,7 @@ from mernas.search.features import FeatureShelf
 from mernas.search.finished import FinishedRun
 from mernas.search.model_card import CardContent, write_card
 from mernas.search.named_data import wants_a_path
+from mernas.search.noted_data import noted_data
 from mernas.search.placing import check_place, move_whole, place_of, staging, writing
 from mernas.search.plan import FINAL, Plan, learned_beside
 from mernas.search.reporter import Reporter, Silent
@@ -297,7 +298,7 @@ def _command(run: FinishedRun, rule: Rule) -> str:
         "--device": settings.device,
     }
     words = ["mernas", "search"]
-    for text in _noted_data(run.folder) or _data_texts(run.plan.dataset.name):
+    for text in noted_data(run.folder) or _data_texts(run.plan.dataset.name):
         words += ["--data", text]
     for name, value in options.items():
         words += [name, str(value)]
@@ -308,18 +309,6 @@ def _command(run: FinishedRun, rule: Rule) -> str:
         "--together": settings.together,
     }
     return shlex.join([*words, *(flag for flag, given in flags.items() if given)])
-
-
-def _noted_data(folder: Path) -> list[str]:
-    """What `--data` said when a run was made, as far as the run directory tells."""
-    noted = folder / "data.txt"
-    try:
-        text = noted.read_text(encoding="utf-8") if noted.is_file() else ""
-    except (OSError, UnicodeDecodeError) as error:
-        reason = error.strerror if isinstance(error, OSError) else "not UTF-8 text"
-        remedy = "remove it, and say where the data lie with --data"
-        raise DataError(Problem(str(noted), "cannot be read", reason or str(error), remedy)) from None
-    return [line for line in text.splitlines() if line.strip()]
 
 
 def _data_texts(name: str) -> list[str]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import sqlite3
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack, closing
@@ -15,6 +14,7 @@ import pandas as pd
 import mernas.components  # noqa: F401  # registers every component
 from mernas.components.datasets.clip import Dataset
 from mernas.components.datasets.composite import join
+from mernas.components.datasets.recording import printable
 from mernas.evaluation.partition import make_partition, read_partition
 from mernas.evaluation.picking import default_rules, parse_budgets, parse_size
 from mernas.search.baselines import families
@@ -25,9 +25,11 @@ from mernas.search.executor import Executor, Interrupted
 from mernas.search.finished import open_run
 from mernas.search.ledger import Ledger
 from mernas.search.lock import sole_driver
-from mernas.search.named_data import load_named, named_data
+from mernas.search.named_data import load_named
 from mernas.search.nested import NestedSearch
+from mernas.search.noted_data import NAME, note_data, noted_data
 from mernas.search.plan import JOB_TIME, Plan, Settings, make_plan
+from mernas.search.reading_only import reading_only
 from mernas.search.report import report_files
 from mernas.search.reporter import Reporter, Silent
 from mernas.search.results import (
@@ -333,7 +335,7 @@ def _other_plan(folder: Path, other: Any, plan: Plan, found: str) -> Problem:
 def _untouched(ledger: Path) -> bool:
     """Whether nothing was proposed or trained in a run: a plan that was refused as it began holds no folder."""
     try:
-        with closing(sqlite3.connect(f"file:{ledger}?mode=ro", uri=True)) as database:
+        with closing(reading_only(ledger)) as database:
             query = "SELECT (SELECT count(*) FROM draws) + (SELECT count(*) FROM jobs)"
             return bool(database.execute(query).fetchone() == (0,))
     except sqlite3.Error:
@@ -370,7 +372,7 @@ def execute_plan(
         if plan.settings.together and plan.settings.device == "cpu":
             reporter.say(SLOWER)
         if data:
-            write_bytes(folder / "data.txt", os.fsencode(_places(data)))  # a path need not be UTF-8
+            note_data(folder, data)
         ledger.begin_session()
         with working(executor, workers, plan.settings.device, address, folder / "log.txt") as made:
             search = NestedSearch(plan, ledger, made, cache, reporter, stopping)
@@ -439,22 +441,12 @@ def data_of(folder: str | Path) -> Dataset | None:
     Raises:
         DataError: If they are no longer there, or data.txt, which says where they lay, cannot be read.
     """
-    said = Path(folder) / "data.txt"
-    remedy = "say where the data lie now with --data NAME=PATH"
-    try:
-        texts = said.read_text(encoding="utf-8").splitlines() if said.is_file() else []
-    except (OSError, UnicodeDecodeError) as error:
-        reason = error.strerror if isinstance(error, OSError) else "not UTF-8 text"
-        raise DataError(Problem(str(said), "cannot be read", reason or str(error), remedy)) from None
+    texts = noted_data(Path(folder))
     try:
         return load_data(*texts) if texts else None
     except (DataError, UnknownNameError) as error:
         reasons = [f"{problem.subject}: {problem.rule}" for problem in error.problems if isinstance(problem, Problem)]
-        found = f"{', '.join(texts)} ({'; '.join(reasons[:3])})"
-        raise DataError(Problem(str(said), "names data that are no longer as it says", found, remedy)) from None
-
-
-def _places(texts: Sequence[str]) -> str:
-    """What is kept in data.txt: the same texts with absolute paths, so that they hold from any folder."""
-    parts = [named_data(text) for text in texts]
-    return "".join(f"{name}={Path(path).expanduser().resolve()}\n" if path else f"{name}\n" for name, path in parts)
+        found = printable(f"{', '.join(texts)} ({'; '.join(reasons[:3])})")
+        subject, rule = str(Path(folder) / NAME), "names data that are no longer as it says"
+        remedy = "say where the data lie now with --data NAME=PATH"
+        raise DataError(Problem(subject, rule, found, remedy)) from None

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import itertools
 import json
 import os
 import sqlite3
@@ -11,6 +13,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import cv2
 import numpy as np
 import pytest
 from sklearn.metrics import f1_score
@@ -22,6 +25,7 @@ from mernas.search.audit import _best_epochs, make_audit
 from mernas.search.calibrating import COVERAGES, calibrate
 from mernas.search.evaluate import run_evaluation
 from mernas.search.finished import FinishedRun, open_run
+from mernas.search.noted_data import note_data, noted_data
 from mernas.search.plan import FINAL
 from mernas.search.record import Record
 from mernas.search.run import SearchResult, check_audit, data_of, load_data, run_search
@@ -80,7 +84,7 @@ def test_a_run_whose_results_may_not_be_looked_at_is_refused_in_one_message(
     [
         (b"flow-images=/gone\n", 'no longer as it says, found flow-images=/gone ("/gone": does not exist).'),
         (b"synthetik\n", 'no longer as it says, found synthetik (dataset "synthetik": is not known).'),
-        (b"flow-images=/lat\xe9in\n", "cannot be read, found not UTF-8 text."),
+        (b"flow-images=/lat\xe9in\n", 'found flow-images=/lat\\udce9in ("/lat\\udce9in": does not exist).'),
     ],
 )
 def test_data_that_are_no_longer_where_they_lay_are_told_as_what_the_run_says(
@@ -92,6 +96,36 @@ def test_data_that_are_no_longer_where_they_lay_are_told_as_what_the_run_says(
     (message,) = [str(problem) for problem in caught.value.problems]
     assert message.startswith(f"{tmp_path / 'data.txt'}: ")
     assert message.endswith(f"{says} Say where the data lie now with --data NAME=PATH.")
+
+
+def test_where_data_lay_that_cannot_be_read_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "data.txt").write_text("synthetic\n")
+
+    def refused(path: Path) -> bytes:
+        raise PermissionError(errno.EACCES, "Permission denied", str(path))
+
+    monkeypatch.setattr(Path, "read_bytes", refused)
+    with pytest.raises(DataError, match=r"data\.txt: cannot be read, found Permission denied. Make it readable, or"):
+        data_of(tmp_path)
+
+
+def test_data_in_a_folder_whose_name_is_no_utf8_are_found_again(tmp_path: Path) -> None:
+    folder = tmp_path / os.fsdecode(b"donn\xe9es \xe2\x80\xa8 x")  # U+2028 parts lines elsewhere, but not here
+    try:
+        folder.mkdir()
+    except OSError:
+        pytest.skip("this file system takes no such name")
+    for subject, label in itertools.product(("s01", "s02"), (0, 1)):
+        (folder / subject / "u_test" / str(label)).mkdir(parents=True)
+        pixels = np.full((28, 28, 3), 100 + label, np.uint8)
+        coded = cv2.imencode(".png", pixels)[1].tobytes()
+        (folder / subject / "u_test" / str(label) / f"{subject}_{subject}_{label}_01.png").write_bytes(coded)
+    note_data(tmp_path, ["synthetic", f"flow-images={folder}"])
+    assert noted_data(tmp_path) == ["synthetic", f"flow-images={folder}"]
+    note_data(tmp_path, [f"flow-images={folder}"])
+    found = data_of(tmp_path)
+    assert found is not None
+    assert found.fingerprint == load_data(f"flow-images={folder}").fingerprint
 
 
 def test_data_are_loaded_again_from_where_the_run_says_that_they_lay(tmp_path: Path) -> None:

@@ -11,8 +11,9 @@ from typing import Any
 import pytest
 
 from mernas.components.datasets.clip import Dataset
+from mernas.search.ledger import EXHAUSTED, Draw, Ledger
 from mernas.search.plan import FINAL, Plan
-from mernas.search.run import plan_search
+from mernas.search.run import claim, plan_search
 from mernas.space.errors import PlanError
 from mernas.space.yaml_text import load_yaml
 
@@ -89,3 +90,25 @@ def test_the_partition_of_an_earlier_plan_can_be_used_again(
     assert again.partition == plan.partition
     with pytest.raises(PlanError, match="subject08"):  # a subject that the earlier plan does not know
         planned(toy(subjects=9), toy_space, groups=None, partition=tmp_path / "plan.yaml")
+
+
+@pytest.mark.parametrize("name", ["run", "a#b", "a?b", "a%41b"])
+def test_a_folder_is_held_by_what_was_proposed_in_it_and_by_nothing_in_a_neighbour(
+    name: str, toy: Callable[..., Dataset], toy_space: Path, tmp_path: Path
+) -> None:
+    first, second = planned(toy(), toy_space), planned(toy(), toy_space, seed=1)
+    try:
+        (tmp_path / name).mkdir()
+    except OSError:
+        pytest.skip("this file system takes no such name")
+    for neighbour in {"a", "aAb"} - {name}:
+        (tmp_path / neighbour).mkdir()
+        Ledger(tmp_path / neighbour / "ledger.sqlite", first.hash).close()
+    claim(first, tmp_path / name)
+    Ledger(tmp_path / name / "ledger.sqlite", first.hash).close()
+    claim(second, tmp_path / name)  # nothing was proposed
+    ledger = Ledger(tmp_path / name / "ledger.sqlite", second.hash)
+    ledger.add_batch([Draw("0", 0, 0, 0, EXHAUSTED, "tpe", None, None, {})], [])
+    ledger.close()
+    with pytest.raises(PlanError, match="belongs to another plan"):
+        claim(first, tmp_path / name)
