@@ -13,8 +13,9 @@ import click
 from mernas.components.datasets.manifest_writing import write_clips
 from mernas.components.datasets.synthetic import Synthetic
 from mernas.evaluation.preparation import default_cache
+from mernas.search.byte_sizes import size_text
 from mernas.search.data_facts import clip_facts, clip_of, datasets, examine_data
-from mernas.search.data_printing import print_clip, print_clips, print_datasets, print_facts, size_text
+from mernas.search.data_printing import print_clip, print_clips, print_datasets, print_facts
 from mernas.search.run import load_data
 from mernas.space.errors import DataError, Problem
 

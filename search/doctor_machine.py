@@ -10,6 +10,7 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
+from mernas.search.byte_sizes import size_text
 from mernas.search.doctor_report import NOTE, OK, PROBLEM, Diagnosis
 
 SHARED_MEMORY = Path("/dev/shm")  # noqa: S108  # where Ray keeps its objects; only its size is looked at
@@ -93,7 +94,7 @@ def look_at_devices(found: Diagnosis) -> None:
             device = torch.cuda.get_device_properties(number)
             devices.append({"name": device.name, "memory": device.total_memory})
     for number, device in enumerate(devices):
-        found.add(OK, f"cuda:{number}", f"{device['name']}, {_size(device['memory'])}")
+        found.add(OK, f"cuda:{number}", f"{device['name']}, {size_text(device['memory'])}")
     found.facts["cuda"] = {"devices": devices, "built_for": torch.version.cuda}
     if not devices:
         built = torch.version.cuda
@@ -114,7 +115,7 @@ def look_at_memory(found: Diagnosis) -> None:
         return
     verdict = _verdict(available, LITTLE_MEMORY, TOO_LITTLE_MEMORY)
     remedy = "" if verdict == OK else "end other programs, or use fewer --workers"
-    found.add(verdict, "memory", f"{_size(available)} of {_size(total)} available", remedy)
+    found.add(verdict, "memory", f"{size_text(available)} of {size_text(total)} available", remedy)
 
 
 def _total_memory() -> int | None:
@@ -131,7 +132,7 @@ def look_at_shared_memory(found: Diagnosis) -> None:
         return
     usage = shutil.disk_usage(SHARED_MEMORY)
     found.facts["shared_memory"] = {"total": usage.total, "free": usage.free}
-    text = f"{_size(usage.free)} of {_size(usage.total)} free in {SHARED_MEMORY}"
+    text = f"{size_text(usage.free)} of {size_text(usage.total)} free in {SHARED_MEMORY}"
     if usage.free < STORE_SHARE * (_total_memory() or 0):
         remedy = "in a container, start it with a larger --shm-size"
         found.add(NOTE, "shared memory", f"{text}: Ray may keep its objects on disk, which is slower", remedy)
@@ -164,7 +165,7 @@ def look_at_cache(found: Diagnosis) -> None:
             with contextlib.suppress(OSError):  # another process may just have moved it
                 sizes.append((Path(place) / name).stat().st_size)
     found.facts["disk"]["cache"] |= {"files": len(sizes), "bytes": sum(sizes)}
-    found.add(OK, "prepared maps", f"{_size(sum(sizes))} in {len(sizes)} files")
+    found.add(OK, "prepared maps", f"{size_text(sum(sizes))} in {len(sizes)} files")
 
 
 def _folder(found: Diagnosis, subject: str, folder: Path, remedy: str) -> dict[str, Any]:
@@ -183,23 +184,9 @@ def _folder(found: Diagnosis, subject: str, folder: Path, remedy: str) -> dict[s
     else:
         verdict = _verdict(free, LITTLE_DISK, TOO_LITTLE_DISK)
         remedy = "" if verdict == OK else "free some disk space"
-        found.add(verdict, subject, f"{folder} can be written, {_size(free)} free", remedy)
+        found.add(verdict, subject, f"{folder} can be written, {size_text(free)} free", remedy)
     return {"folder": str(folder), "free": free, "writable": writable}
 
 
 def _verdict(amount: int, little: int, too_little: int) -> str:
     return PROBLEM if amount < too_little else NOTE if amount < little else OK
-
-
-def _size(count: float) -> str:
-    """Bytes for people.
-
-    Example:
-        >>> _size(3 * 1024**3), _size(2048)
-        ('3.0 GiB', '2.0 KiB')
-    """
-    for unit in ("B", "KiB", "MiB"):
-        if count < 1024:
-            return f"{count:.0f} B" if unit == "B" else f"{count:.1f} {unit}"
-        count /= 1024
-    return f"{count:.1f} GiB"

@@ -25,6 +25,7 @@ from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 from mernas.evaluation.picking import Candidate
+from mernas.search.crowding import crowding
 from mernas.search.racing import FAILED, STOPPED, Verdict, front_of
 from mernas.space.genotype import Genotype, Leaf
 
@@ -88,26 +89,14 @@ def best_third(candidates: Sequence[Candidate]) -> list[Candidate]:
     room = math.ceil(len(candidates) / KEPT)
     chosen: set[str] = set()
     while left and len(chosen) < room:
-        front = front_of(left)
-        distance = _crowding(front)
+        front = sorted(front_of(left), key=lambda one: one.genotype)
+        gaps = crowding([(one.uf1, math.log10(max(one.parameters, 1))) for one in front])
+        distance = {one.genotype: gap for one, gap in zip(front, gaps, strict=True)}
         # Rounded, as scores are below: what another order of adding up could change decides nothing.
         front.sort(key=lambda one: (-round(distance[one.genotype], 9), one.parameters, one.genotype))
         chosen.update(one.genotype for one in front[: room - len(chosen)])
         left = [one for one in left if one not in front]
     return [one for one in candidates if one.genotype in chosen]
-
-
-def _crowding(front: Sequence[Candidate]) -> dict[str, float]:
-    """How far from its neighbours each member of a front lies; its ends are infinitely far."""
-    distance = dict.fromkeys((one.genotype for one in front), 0.0)
-    for value in (lambda one: one.uf1, lambda one: math.log10(max(one.parameters, 1))):
-        ordered = sorted(front, key=lambda one: (value(one), one.genotype))
-        spread = value(ordered[-1]) - value(ordered[0])
-        for end in (ordered[0], ordered[-1]):
-            distance[end.genotype] = math.inf
-        for before, one, after in zip(ordered, ordered[1:], ordered[2:], strict=False):
-            distance[one.genotype] += (value(after) - value(before)) / spread if spread else 0.0
-    return distance
 
 
 class Halving:

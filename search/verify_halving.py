@@ -122,12 +122,15 @@ def _beats(other: Point, one: Point) -> bool:
 
 
 def _distance(one: Point, front: Sequence[Point]) -> float:
-    """The gap between the two neighbours of a member, in both objectives, in proportion to the front's width."""
+    """The gap between the two neighbours of a member, in both objectives, in proportion to the front's width.
+
+    In an objective in which all members are alike there are no ends and no gaps.
+    """
     total = 0.0
     for figure in (lambda point: point[0], lambda point: math.log10(max(point[1], 1))):
         line = sorted(front, key=lambda point: (figure(point), point[2]))
         place, width = line.index(one), figure(line[-1]) - figure(line[0])
-        if place in (0, len(line) - 1):
+        if width and place in (0, len(line) - 1):
             return math.inf
         total += (figure(line[place + 1]) - figure(line[place - 1])) / width if width else 0.0
     return total

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from mernas.components.rectangles import covered
 from mernas.space.parameters import real
 from mernas.space.registry import register
 from mernas.space.taxonomy import PIXELS
@@ -48,18 +49,13 @@ class Erase:
         area = SMALLEST + (self.area - SMALLEST) * drawn[1]
         ratio = LONGEST ** (2 * drawn[2] - 1)
         height, width = (area * ratio).sqrt().clamp(max=1), (area / ratio).sqrt().clamp(max=1)
+        top, left = (1 - height) * drawn[3], (1 - width) * drawn[4]
         chosen = drawn[0] < self.probability
         changed: list[Tensor] = []
         for batch in maps:
-            rows = _covered(batch.shape[-2], (1 - height) * drawn[3], height) & chosen[:, None]
-            columns = _covered(batch.shape[-1], (1 - width) * drawn[4], width)
+            rows = covered(batch.shape[-2], top[:, None], (top + height)[:, None], top.device) & chosen[:, None]
+            columns = covered(batch.shape[-1], left[:, None], (left + width)[:, None], left.device)
             inside = rows[:, :, None] & columns[:, None, :]  # (B, H, W)
             inside = inside.view(len(batch), *[1] * (batch.dim() - 3), *batch.shape[-2:])
             changed.append(torch.where(inside, batch.mean(dim=tuple(range(2, batch.dim())), keepdim=True), batch))
         return changed
-
-
-def _covered(pixels: int, start: Tensor, side: Tensor) -> Tensor:
-    """Which pixels (B, pixels) have their centre in [start, start + side), both (B,) as shares of the row."""
-    centres = (torch.arange(pixels, device=start.device) + 0.5) / pixels
-    return (centres >= start[:, None]) & (centres < (start + side)[:, None])

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from mernas.components.rectangles import covered
 from mernas.components.training.mixup import drawn_share
 from mernas.space.parameters import real
 from mernas.space.registry import register
@@ -45,18 +46,8 @@ class Cutmix:
         mixed: list[Tensor] = []
         kept = 0.0
         for batch in maps:
-            inside = covered(batch.shape[-2], top, side)[:, None] & covered(batch.shape[-1], left, side)
+            rows = covered(batch.shape[-2], top, top + side)
+            inside = rows[:, None] & covered(batch.shape[-1], left, left + side)
             mixed.append(torch.where(inside.to(device), batch[other], batch))
             kept += 1 - float(inside.float().mean())
         return mixed, other, kept / len(maps)
-
-
-def covered(pixels: int, start: float, side: float) -> Tensor:
-    """Return which of a row of pixels have their centre in [start, start + side), both as shares of the row.
-
-    Example:
-        >>> covered(4, 0.25, 0.5).tolist()
-        [False, True, True, False]
-    """
-    centres = (torch.arange(pixels) + 0.5) / pixels
-    return (centres >= start) & (centres < start + side)

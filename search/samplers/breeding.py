@@ -7,7 +7,6 @@ of its own branch, takes the parents' answers to those that a parent was asked t
 
 from __future__ import annotations
 
-import math
 import random
 from abc import abstractmethod
 from collections.abc import Sequence
@@ -17,6 +16,8 @@ import optuna
 from optuna.distributions import BaseDistribution
 from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState
+
+from mernas.search.crowding import crowding
 
 GENERATION = "generation"
 """User attribute: the generation of a candidate."""
@@ -59,25 +60,6 @@ def fronts(points: Sequence[Sequence[float]]) -> list[int]:
         left -= free
         front += 1
     return numbers
-
-
-def crowding(points: Sequence[Sequence[float]]) -> list[float]:
-    """Return the crowding distance of every point of one front (Deb et al. 2002): large where it stands alone.
-
-    Example:
-        >>> crowding([(0, 4), (1, 2), (4, 0)])
-        [inf, 2.0, inf]
-    """
-    distances = [0.0] * len(points)
-    for axis in range(len(points[0]) if points else 0):
-        order = sorted(range(len(points)), key=lambda one: points[one][axis])
-        width = points[order[-1]][axis] - points[order[0]][axis]
-        if not 0 < width < math.inf:
-            continue
-        distances[order[0]] = distances[order[-1]] = math.inf
-        for before, one, after in zip(order, order[1:], order[2:], strict=False):
-            distances[one] += (points[after][axis] - points[before][axis]) / width
-    return distances
 
 
 def standing(points: Sequence[Sequence[float]]) -> list[tuple[int, float]]:

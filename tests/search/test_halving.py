@@ -102,6 +102,33 @@ def test_of_a_front_that_does_not_fit_its_ends_go_on_and_then_who_has_most_room(
     assert [one.genotype for one in best_third([*batch, *worse])] == ["a", "d", "e"]  # a third of seven, rounded up
 
 
+def test_of_candidates_that_are_all_alike_those_of_smallest_hash_go_on() -> None:
+    batch = [Candidate(name, 900, 0.5) for name in ("e", "a", "d", "c", "b")]
+    assert [one.genotype for one in best_third(batch)] == ["a", "b"]
+
+
+def gaps(points: np.ndarray) -> np.ndarray:
+    """Crowding distances of the members (n, 2) of a front that are in the order of their hashes."""
+    total = np.zeros(len(points))
+    for axis in points.T:
+        if axis.max() > axis.min():
+            order = np.argsort(axis, kind="stable")
+            total[order[1:-1]] += (axis[order[2:]] - axis[order[:-2]]) / np.ptp(axis)
+            total[order[[0, -1]]] = np.inf
+    return total
+
+
+@given(st.lists(st.integers(0, 6), min_size=1, max_size=12), st.integers(0, 20))
+def test_of_a_front_those_go_on_that_a_sort_by_numpys_gaps_puts_first(scores: list[int], others: int) -> None:
+    # The better, the larger: so all of them are one front, on which several may be alike.
+    front = [Candidate(f"{number:04x}", 2**score, round(score / 7, 9)) for number, score in enumerate(scores)]
+    failed = [Candidate(f"failed {number}", 1, 0.0, completed=False) for number in range(others)]
+    room = min(len(front), math.ceil((len(front) + others) / 3))
+    distance = np.round(gaps(np.array([[one.uf1, math.log10(one.parameters)] for one in front])), 9)
+    wanted = [front[place] for place in np.lexsort((scores, -distance))[:room]]
+    assert set(best_third([*front, *failed])) == set(wanted)
+
+
 def states(folder: Path) -> list[dict[str, str]]:
     return list(csv.DictReader(io.StringIO((folder / "trials.csv").read_text())))
 

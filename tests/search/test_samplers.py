@@ -24,12 +24,13 @@ from optuna.trial import FrozenTrial, TrialState, create_trial
 
 from mernas.components.datasets.clip import Dataset
 from mernas.evaluation.picking import Candidate
+from mernas.search.crowding import crowding
 from mernas.search.ledger import ACCEPTED, DUPLICATE, EXHAUSTED, INFEASIBLE, REPEATED, Draw, Ledger
 from mernas.search.plan import Plan, Settings
 from mernas.search.record import Record
 from mernas.search.run import plan_search
 from mernas.search.samplers import FAMILIES, SAMPLERS, Moment, sampler_settings
-from mernas.search.samplers.breeding import GENERATION, crowding, fronts, standing
+from mernas.search.samplers.breeding import GENERATION, fronts, standing
 from mernas.search.samplers.evolution import RegularisedEvolution
 from mernas.search.samplers.genetic import Nsga
 from mernas.search.samplers.grid import GridOrder
@@ -409,6 +410,7 @@ def test_equal_points_share_a_front_and_who_stands_alone_comes_first() -> None:
     assert places[2] < places[3] or places[3] < places[2]
     assert fronts([]) == []
     assert crowding([(1.0, math.inf), (2.0, 3.0)]) == [math.inf, math.inf]
+    assert crowding([(1.0, 2.0)] * 3) == [0.0, 0.0, 0.0]
 
 
 # NSGA-II and NSGA-III
