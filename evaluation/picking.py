@@ -2,8 +2,8 @@
 
 A budget is a parameter count fixed in the plan. The choice of a study for a budget is its completed candidate of at
 most that many parameters with the highest inner UF1. A rule is `best`, `knee` or a budget, `<=50k`. Ties are always
-broken (fewer parameters, then the smaller hash), so that one record gives one choice. A candidate that failed or was
-stopped is never chosen.
+broken (fewer parameters, then the smaller hash), so that one record gives one choice. Scores that are equal to nine
+digits are a tie. A candidate that failed or was stopped is never chosen.
 
 The rule `knee` is the one-standard-error rule of Breiman, Friedman, Olshen and Stone, "Classification and Regression
 Trees", 1984, section 3.4.3, with the standard error from resampled subjects.
@@ -21,6 +21,9 @@ from mernas.space.errors import DataError, PlanError, Problem, nearest, raise_al
 
 DEFAULT_BUDGETS = (2_000, 10_000, 50_000, 250_000, 1_000_000)
 """Parameter counts that are reported by default where they lie below the limit of the plan."""
+
+DIGITS = 9
+"""Scores are compared rounded to so many digits: the last bit says in which order the classes were added up."""
 
 UNITS = {"": 1, "k": 1_000, "M": 1_000_000}
 
@@ -55,6 +58,11 @@ class Candidate:
         if self.completed and self.stopped:
             problems.append(Problem(f"candidate {self.genotype}", "cannot be both completed and stopped"))
         raise_all(DataError, problems)
+
+    @property
+    def compared(self) -> float:
+        """The inner UF1 as choices compare it, rounded to `DIGITS`."""
+        return round(self.uf1, DIGITS)
 
 
 @dataclass(frozen=True)
@@ -118,7 +126,7 @@ def best(candidates: Iterable[Candidate]) -> Candidate | None:
         'b2'
     """
     completed = (candidate for candidate in candidates if candidate.completed)
-    return min(completed, key=lambda one: (-one.uf1, one.parameters, one.genotype), default=None)
+    return min(completed, key=lambda one: (-one.compared, one.parameters, one.genotype), default=None)
 
 
 def within(candidates: Iterable[Candidate], budget: int) -> Candidate | None:
@@ -154,8 +162,9 @@ def knee(candidates: Iterable[Candidate], deviation_of_best: float) -> Candidate
     top = best(record)
     if top is None:
         return None
-    near = (one for one in record if one.completed and one.uf1 >= top.uf1 - deviation_of_best)
-    return min(near, key=lambda one: (one.parameters, -one.uf1, one.genotype))
+    least = round(top.compared - deviation_of_best, DIGITS)
+    near = (one for one in record if one.completed and one.compared >= least)
+    return min(near, key=lambda one: (one.parameters, -one.compared, one.genotype))
 
 
 def parse_rule(text: str) -> Rule:

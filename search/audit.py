@@ -7,7 +7,7 @@ epoch of a test subject has seen its labels; and so has the best of all candidat
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from statistics import mean
 from typing import Any
 
@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from mernas.evaluation.audit import audit_epochs
 from mernas.evaluation.metrics import MISSING, uf1
+from mernas.evaluation.picking import Candidate, best
 from mernas.search.choosing import Row, audited_candidates
 from mernas.search.finished import FinishedRun
 from mernas.search.ledger import JobRecord
@@ -155,7 +156,7 @@ def _full(run: FinishedRun) -> FullAudit | None:
     """LOSO of all candidates of the final study, if every one of its jobs is there."""
     plan = run.plan
     labels, classes = plan.book.labels, len(plan.dataset.classes)
-    scores: list[tuple[float, int, str]] = []
+    scored: list[Candidate] = []
     failed = 0
     for candidate in audited_candidates(plan, run.record):
         predictions = np.full(len(labels), MISSING, dtype=np.int64)
@@ -166,11 +167,11 @@ def _full(run: FinishedRun) -> FullAudit | None:
             if job.probabilities is not None:
                 predictions[job.rows] = job.probabilities.argmax(axis=1)
         failed += bool((predictions == MISSING).any())
-        scores.append((-uf1(labels, predictions, classes), candidate.parameters, candidate.genotype))
+        scored.append(replace(candidate, uf1=uf1(labels, predictions, classes)))
     rule = [row for row in run.chosen.rules if row.rule == "best"]
-    if not scores or not rule:
+    top = best(scored)
+    if top is None or not rule:
         return None
-    best, parameters, genotype = min(scores)  # ties: fewer parameters, then the smaller hash
     rules = run.tables.rules
     nested = float(rules["nested_uf1"].to_numpy()[list(rules["rule"]).index("best")])
-    return FullAudit(len(scores), failed, -best, genotype, parameters, nested)
+    return FullAudit(len(scored), failed, top.uf1, top.genotype, top.parameters, nested)

@@ -23,6 +23,7 @@ import pandas as pd
 
 from mernas.evaluation.bootstrap import Resamples, draw_resamples, interval
 from mernas.evaluation.metrics import MISSING, score, score_parts
+from mernas.evaluation.picking import Candidate, within
 from mernas.evaluation.whole_file import write_whole
 from mernas.search.choosing import Chosen, Row, outer_predictions, repeated_predictions
 from mernas.search.ledger import ACCEPTED, Ledger
@@ -230,16 +231,17 @@ def interim_front(plan: Plan, record: Record) -> pd.DataFrame:
     trials = trials_table(plan, record)
     done = trials[(trials["group"] == FINAL) & (trials["state"] == "completed")]
     lines = []
+    columns = zip(done["genotype"], done["params"], done["inner_uf1"], strict=True)
+    candidates = [Candidate(genotype, int(size), float(inner)) for genotype, size, inner in columns]
     for budget in plan.budgets:
-        fitting = done[done["params"] <= budget].sort_values(["inner_uf1", "params"], ascending=[False, True])
-        if len(fitting):
-            top = fitting.iloc[0]
+        top = within(candidates, budget)
+        if top is not None:
             lines.append(
                 {
                     "budget": budget,
-                    "params": top["params"],
-                    "inner_uf1": top["inner_uf1"],
-                    "genotype": top["genotype"],
+                    "params": top.parameters,
+                    "inner_uf1": top.uf1,
+                    "genotype": top.genotype,
                     "status": "inner only",
                 }
             )

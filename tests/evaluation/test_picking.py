@@ -3,10 +3,12 @@
 import itertools
 import math
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from mernas.evaluation.metrics import Counts
 from mernas.evaluation.picking import (
     Candidate,
     Rule,
@@ -68,8 +70,9 @@ def test_the_knee_is_the_smallest_candidate_near_the_best(record, deviation):
     if not completed:
         assert chosen is None
         return
-    limit = max(candidate.uf1 for candidate in completed) - deviation
-    near = [candidate for candidate in completed if candidate.uf1 >= limit]
+    # Whole sixths, since 5/6 - 1/6 is more than 4/6 in floating point.
+    limit = max(round(6 * candidate.uf1) for candidate in completed) - round(6 * deviation)
+    near = [candidate for candidate in completed if round(6 * candidate.uf1) >= limit]
     assert chosen in near
     for other in near:
         assert chosen.parameters <= other.parameters
@@ -84,6 +87,53 @@ def test_the_order_of_the_record_does_not_matter(record, random):
     assert best(turned) == best(record)
     assert within(turned, 2000) == within(record, 2000)
     assert knee(turned, 1 / 6) == knee(record, 1 / 6)
+
+
+# Hits, times predicted and times there of every class. Candidates have the same ones for other classes.
+counted = st.tuples(st.integers(0, 9), st.integers(9, 20), st.integers(9, 20))
+
+
+@st.composite
+def classes_of_candidates(draw):
+    classes = draw(st.integers(2, 5))
+    table = draw(st.lists(counted, min_size=classes, max_size=classes))
+    orders = draw(st.lists(st.permutations(range(classes)), min_size=2, max_size=6))
+    missed = draw(st.lists(st.integers(0, 2), min_size=len(orders), max_size=len(orders)))
+    return np.array(table), orders, missed, draw(st.permutations(range(classes))), draw(st.sampled_from(missed))
+
+
+@given(classes_of_candidates())
+def test_the_order_of_the_classes_never_changes_a_choice(drawn):
+    table, orders, missed, turned, far = drawn
+
+    def scored(renamed):
+        """The same candidates, where the classes of the data have other numbers."""
+        made = []
+        for number, order in enumerate(orders):
+            hits, predicted, actual = table[list(order)][list(renamed)].T
+            hits = np.maximum(hits - missed[number], 0)
+            uf1 = float(Counts(hits, predicted, actual).statistic("uf1"))
+            made.append(Candidate(f"{number:04x}", 10 ** (len(orders) - number), uf1))
+        return made
+
+    one, other = scored(range(len(table))), scored(turned)
+    for choose in (
+        best,
+        lambda record: within(record, 1000),
+        lambda record: knee(record, 0.0),
+        lambda record: knee(record, abs(record[0].uf1 - record[missed.index(far)].uf1)),
+    ):
+        chosen, again = choose(one), choose(other)
+        assert (chosen and chosen.genotype) == (again and again.genotype)
+
+
+def test_of_equal_figures_that_were_added_up_in_another_order_the_smaller_candidate_is_chosen():
+    figures = (0.1, 0.2, 0.3)
+    large, small = (Candidate(name, size, (a + b + c) / 3) for name, size, (a, b, c) in (
+        ("large", 90_000, figures), ("small", 900, figures[::-1])
+    ))  # fmt: skip
+    assert large.uf1 > small.uf1
+    assert best([large, small]) == within([large, small], 100_000) == knee([large, small], 0.0) == small
 
 
 @given(records)
