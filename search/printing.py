@@ -15,6 +15,7 @@ import pandas as pd
 from rich.console import Console
 from rich.table import Table
 
+from mernas.components.datasets.clip import POOLED
 from mernas.evaluation.picking import format_size
 from mernas.search.evaluate import EvaluationResult
 from mernas.search.executor import SerialExecutor
@@ -167,7 +168,7 @@ def print_export(exported: Exported, as_json: bool) -> None:
 
 def print_evaluation(result: EvaluationResult, as_json: bool) -> None:
     """Print the scores of a plain protocol, and what UF1 becomes where test subjects pick the epoch."""
-    parts = {"all": result.scores, **result.parts}
+    parts = {POOLED: result.scores, **result.parts}
     if as_json:
         body = {name: asdict(scores) for name, scores in parts.items()}
         interval = [result.ci_low, result.ci_high]

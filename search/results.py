@@ -21,6 +21,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from mernas.components.datasets.clip import POOLED
 from mernas.evaluation.bootstrap import Resamples, draw_resamples, interval
 from mernas.evaluation.metrics import MISSING, score, score_parts
 from mernas.evaluation.picking import Candidate, within
@@ -172,7 +173,7 @@ def _scores(plan: Plan, record: Record, rows: Sequence[Row]) -> pd.DataFrame:
     lines = []
     for row in rows:
         repetitions = [
-            {"all": score(labels, one, len(names)), **score_parts(labels, one, datasets, len(names))}
+            {POOLED: score(labels, one, len(names)), **score_parts(labels, one, datasets, len(names))}
             for one in repeated_predictions(plan, record, row)
         ]
         for part in repetitions[0]:

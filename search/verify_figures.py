@@ -11,6 +11,7 @@ from statistics import mean, stdev
 import pandas as pd
 from sklearn.metrics import accuracy_score, f1_score, precision_recall_fscore_support
 
+from mernas.components.datasets.clip import POOLED
 from mernas.search.plan import Plan
 from mernas.search.racing import COMPLETED
 from mernas.search.record import Record
@@ -112,7 +113,7 @@ def check_independently(folder: Path, plan: Plan, record: Record, check: Check) 
     scored = _scored(folder, labels)
     for name in ("front.csv", "rules.csv", "baselines.csv"):
         for number, line in enumerate(read_text_table(folder / name).to_dict(orient="records"), start=2):
-            key = (line.get("budget", ""), line.get("rule", ""), line.get("baseline", ""), "all")
+            key = (line.get("budget", ""), line.get("rule", ""), line.get("baseline", ""), POOLED)
             for figure, column in (("uf1", "nested_uf1"), ("uar", "nested_uar")):
                 _near(f"{name} line {number}, {column}", line.get(column), scored.get(key, {}).get(figure), check)
     for number, line in enumerate(read_text_table(folder / "scores.csv").to_dict(orient="records"), start=2):
@@ -146,7 +147,7 @@ def _scored(folder: Path, labels: list[str]) -> dict[tuple[str, ...], dict[str, 
             continue
         blocks = table.assign(**{column: "" for column in ("budget", "baseline") if column not in table.columns})
         for block, rows in blocks.groupby(["budget", "rule", "baseline", "seed"], sort=False):
-            parts = [("all", rows), *((str(name), own) for name, own in rows.groupby("dataset"))]
+            parts = [(POOLED, rows), *((str(name), own) for name, own in rows.groupby("dataset"))]
             for part, own in parts:
                 key = (*map(str, block[:3]), part)
                 repetitions.setdefault(key, []).append(_scores(own, labels))

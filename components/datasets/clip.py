@@ -18,6 +18,10 @@ from mernas.space.taxonomy import ACTION_UNITS
 UNITS = (1, 2, 4, 5, 6, 7, 9, 10, 12, 14, 15, 17, 25, 26)
 """The action units that a side task predicts: the twelve of the field's benchmarks, lips parted and jaw dropped."""
 
+POOLED = "all"
+"""What tables of scores call the clips of all datasets together; so no dataset may bear this name."""
+NOT_POOLED = f'must not be "{POOLED}", which tables of scores say of all datasets together'
+
 GivenMap = Callable[[], NDArray[np.float32]]
 
 
@@ -47,7 +51,7 @@ class Clip:
 
     Attributes:
         key: `dataset/subject/clip`, unique in a composite.
-        dataset: Name of the dataset it comes from.
+        dataset: Name of the dataset it comes from; not `POOLED`.
         subject: `dataset/subject`: the numbers of different datasets collide.
         fingerprint: Hash of the decoded content, not of file bytes or paths.
         frames: Its frames, or None if the release ships maps only.
@@ -114,6 +118,10 @@ class Dataset:
                 rule = f"every emotion must be one of {', '.join(self.classes)}"
                 problems.append(Problem(self.name, rule, ", ".join(map(str, strange))))
         problems += self._recording_problems()
+        pooled = sum(clip.dataset == POOLED for clip in self.clips)
+        if pooled:
+            found, remedy = f"{POOLED} in {pooled} clips", "give the dataset another name"
+            problems.append(Problem(f"{self.name}, dataset", NOT_POOLED, found, remedy))
         problems += self._source_problems()
         if problems:
             raise DataError(problems)

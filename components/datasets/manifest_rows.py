@@ -8,6 +8,7 @@ from collections import Counter, defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
+from mernas.components.datasets.clip import NOT_POOLED, POOLED
 from mernas.components.datasets.manifest_findings import Findings, lines, shortened
 from mernas.components.datasets.manifest_table import KNOWN, REQUIRED, Row, Table
 from mernas.space.errors import nearest
@@ -64,6 +65,9 @@ def read_rows(table: Table, dataset: str, findings: Findings) -> list[Entry]:
         findings: Where mistakes and notes go.
     """
     entries = _named([_entry(row, table.columns, dataset, findings) for row in table.rows])
+    if dataset == POOLED and not all(row.cells.get("dataset") for row in table.rows):
+        remedy = "rename the file, or name the dataset of every row in a column dataset"
+        findings.mistake(None, "dataset", "pooled", NOT_POOLED, "the name of the file", remedy)
     _check_identifiers(entries, findings)
     _check_classes(entries, findings)
     _note_gaps(entries, table.columns, findings)
@@ -81,6 +85,8 @@ def _entry(row: Row, columns: Sequence[str], dataset: str, findings: Findings) -
             findings.mistake(row.line, name, "slash", 'must not contain "/"', text, 'write "-" instead')
         if not text.isprintable():
             findings.mistake(row.line, name, "signs", "must be printable text on one line", text, "retype it")
+    if row.cells.get("dataset") == POOLED:
+        findings.mistake(row.line, "dataset", "pooled", NOT_POOLED, POOLED, "give the dataset another name")
     onset, apex, offset = (_whole(row, name, findings) for name in MOMENTS)
     _check_order(row.line, (onset, apex, offset), findings)
     numbering = row.cells.get("numbering", "").lower() or NUMBERINGS[0]

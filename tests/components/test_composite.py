@@ -98,3 +98,9 @@ def test_two_datasets_of_one_name_must_have_different_people(toy: Callable[..., 
     with pytest.raises(DataError, match="two datasets are called toy0"):
         join([named(0, "a", "toy0"), named(1, "b", "toy0")])
     assert len(join([named(0, "a", "one"), named(1, "b", "one")])) == 6  # their clips name the dataset themselves
+
+
+def test_clips_of_a_dataset_called_all_are_refused_whoever_made_them() -> None:
+    data = Synthetic(subjects=2, clips=2, macro_subjects=0).load()
+    with pytest.raises(DataError, match=r'dataset: must not be "all", .* found all in 4 clips'):
+        replace(data, clips=tuple(replace(clip, dataset="all") for clip in data))

@@ -90,6 +90,20 @@ def test_order_of_rows_changes_nothing(home: Path) -> None:
     assert first.label_fingerprint == second.label_fingerprint
 
 
+def test_no_dataset_may_be_called_as_scores_call_all_of_them_together(home: Path) -> None:
+    rule = 'must not be "all", which tables of scores say of all datasets together'
+    rows = (f"{HEAD},dataset", "a,01,x,all", "b,02,y,mine", "c,03,x,all")
+    assert mistakes(home, *rows) == [
+        f"clips.csv, line {line}, dataset: {rule}, found all. Give the dataset another name." for line in (2, 4)
+    ]
+    remedy = "Rename the file, or name the dataset of every row in a column dataset."
+    for unnamed in ((HEAD, "a,01,x", "b,02,y"), (f"{HEAD},dataset", "a,01,x,", "b,02,y,mine")):
+        (message,) = mistakes(home, *unnamed, name="all.csv")
+        assert message == f"all.csv, dataset: {rule}, found the name of the file. {remedy}"
+    data, _ = read(home, f"{HEAD},dataset", "a,01,x,mine", "b,02,y,All", name="all.csv")
+    assert {clip.dataset for clip in data} == {"mine", "All"}
+
+
 def test_identifiers_stay_text(home: Path) -> None:
     data, _ = read(home, f"{HEAD},clip,age", "a,006,positive,0010,07", "b,1e5,negative,2.0,8")
     assert [clip.key for clip in data] == ["clips/006/0010", "clips/1e5/2.0"]
