@@ -25,7 +25,7 @@ from mernas.search.plan import Plan
 from mernas.search.queues import RaceQueue
 from mernas.search.record import Record
 from mernas.search.reporter import Reporter, Silent
-from mernas.search.sampling import first_batch, next_batch
+from mernas.search.sampling import Memory, first_batch, next_batch
 from mernas.search.shared_batches import fold_batches, shared_batches, training_steps
 from mernas.space.errors import SpaceError
 from mernas.space.genotype import Genotype
@@ -84,6 +84,7 @@ class NestedSearch:
 
             self.count = count_parameters
         self._shelf, self._count = self.shelf, self.count
+        self._memory = Memory()
         self._sizes: dict[str, int | None] = {}
         self._keys: dict[str, JobKey] = {}
         self._finished: set[str] = set()
@@ -196,9 +197,9 @@ class NestedSearch:
         if not known:
             size = self.batches[number]
             if number == 0:
-                known, genotypes = first_batch(self.plan, study, self.measure, size)
+                known, genotypes = first_batch(self.plan, study, self.measure, size, memory=self._memory)
             else:
-                known, genotypes = next_batch(self.plan, self.record, study, number, self.measure, size)
+                known, genotypes = next_batch(self.plan, self.record, study, number, self.measure, size, self._memory)
             self.ledger.add_batch(known, genotypes)
         accepted = (draw.genotype for draw in known if draw.state == ACCEPTED and draw.genotype is not None)
         return [self.ledger.genotype(key) for key in accepted]

@@ -12,7 +12,7 @@ import hashlib
 import itertools
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from functools import lru_cache
+from dataclasses import dataclass, field
 from typing import Any
 
 import optuna
@@ -49,7 +49,30 @@ Proposals = Iterator[tuple[Genotype, Callable[[str], None]]]
 """Proposals without end or to the end of the grid, each with whom to tell if it is not accepted, and why."""
 
 
-def first_batch(plan: Plan, study: str, measure: Measure, size: int | None = None, *, dealing: bool = True) -> Proposed:
+@dataclass(eq=False)
+class Memory:
+    """What a search has worked out from its plan alone and need not work out again; it changes no result.
+
+    Attributes:
+        domains: What Optuna calls the domain of each question that was met so far. One question has one domain
+            throughout a space, and the answers are in the ledger: so a draw need not be followed through the tree again
+            in every batch to say of which domains its answers are.
+        grid: The order of the grid, which is the same in all studies; None where it was not needed yet.
+    """
+
+    domains: dict[str, BaseDistribution] = field(default_factory=dict)
+    grid: GridOrder | None = None
+
+
+def first_batch(
+    plan: Plan,
+    study: str,
+    measure: Measure,
+    size: int | None = None,
+    *,
+    dealing: bool = True,
+    memory: Memory | None = None,
+) -> Proposed:
     """Return the first batch, which is the same in all studies but for the study's name.
 
     Presets that lie in the space come first, by name, at most half of the batch. Then come draws from the run's seed,
@@ -64,10 +87,11 @@ def first_batch(plan: Plan, study: str, measure: Measure, size: int | None = Non
         measure: Returns a pipeline's parameter count, or None where it does not build.
         size: How many places it has; by default as many as planned.
         dealing: Whether inputs are dealt out; without it they are drawn as everything else, to compare the two.
+        memory: What is known of this plan; None to begin with nothing.
     """
     size = plan.batches[0] if size is None else size
     if plan.settings.sampler == GRID:
-        return _fill(plan, study, 0, size, [], {}, _grid_points(plan, []), measure)
+        return _fill(plan, study, 0, size, [], {}, _grid_points(plan, [], memory or Memory()), measure)
     bounds = sorted({*plan.budgets, plan.settings.max_parameters})
     filled = [0] * len(bounds)
     batch = _Batch(plan, study, 0, 0, measure)
@@ -110,7 +134,13 @@ def first_batch(plan: Plan, study: str, measure: Measure, size: int | None = Non
 
 
 def next_batch(
-    plan: Plan, record: Record, study: str, number: int, measure: Measure, size: int | None = None
+    plan: Plan,
+    record: Record,
+    study: str,
+    number: int,
+    measure: Measure,
+    size: int | None = None,
+    memory: Memory | None = None,
 ) -> Proposed:
     """Return a later batch of a study.
 
@@ -125,6 +155,7 @@ def next_batch(
         number: The batch, from 1.
         measure: Returns a pipeline's parameter count, or None where it does not build.
         size: How many places it has; by default as many as planned.
+        memory: What is known of this plan; None to begin with nothing.
 
     Raises:
         LookupError: If a job of an earlier batch is unfinished and the plan is not asynchronous.
@@ -132,9 +163,9 @@ def next_batch(
     history = record.ledger.draws(study)
     standings = _standings(plan, record, history)
     if plan.settings.sampler == GRID:
-        proposals = _grid_points(plan, history)
+        proposals = _grid_points(plan, history, memory or Memory())
     else:
-        rebuilt = rebuild(plan, record, study, number, history)
+        rebuilt = rebuild(plan, record, study, number, history, memory)
         proposals = _sampled(plan, rebuilt, standings, measure)
     size = plan.batches[number] if size is None else size
     return _fill(plan, study, number, size, history, standings, proposals, measure)
@@ -199,27 +230,26 @@ def _sampled(plan: Plan, rebuilt: optuna.Study, standings: Standings, measure: M
         yield genotype, tell
 
 
-def _grid_points(plan: Plan, history: Sequence[Draw]) -> Proposals:
+def _grid_points(plan: Plan, history: Sequence[Draw], memory: Memory) -> Proposals:
     """The points of the grid that the study has not drawn yet; every draw with a pipeline took one."""
     taken = sum(draw.genotype is not None for draw in history)
-    for genotype in _grid_order(plan).after(taken):
+    if memory.grid is None:
+        memory.grid = GridOrder(plan.space, **FAMILIES[GRID].settings)
+    for genotype in memory.grid.after(taken):
         yield genotype, lambda state: None
 
 
-@lru_cache(maxsize=1)
-def _grid_order(plan: Plan) -> GridOrder:
-    """The order is the same in all studies and depends on the space alone, so it is worked out once per process."""
-    return GridOrder(plan.space, **FAMILIES[GRID].settings)
-
-
-def rebuild(plan: Plan, record: Record, study: str, batch: int, history: Sequence[Draw]) -> optuna.Study:
+def rebuild(
+    plan: Plan, record: Record, study: str, batch: int, history: Sequence[Draw], memory: Memory | None = None
+) -> optuna.Study:
     """Return the Optuna study that the ledger describes, with a new sampler for one batch."""
+    memory = memory or Memory()
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     standings = _standings(plan, record, history)
     sampler = make_sampler(plan, study, batch)
     rebuilt = optuna.create_study(directions=["maximize", "minimize"], sampler=sampler)
     for draw in history:
-        trial = _told(plan, record, standings, draw)
+        trial = _told(plan, record, standings, draw, memory.domains)
         if trial is not None:
             rebuilt.add_trial(trial)
     return rebuilt
@@ -293,11 +323,13 @@ def _values(candidate: Candidate | None) -> list[float] | None:
     return [candidate.uf1, math.log10(max(candidate.parameters, 1))]
 
 
-def _told(plan: Plan, record: Record, standings: Standings, draw: Draw) -> _Told | None:
-    """How the sampler is told of an earlier draw; None where it is not told."""
+def _told(
+    plan: Plan, record: Record, standings: Standings, draw: Draw, known: dict[str, BaseDistribution]
+) -> _Told | None:
+    """How the sampler is told of an earlier draw; None where it is not told. Domains that are not known are added."""
     if draw.state in (EXHAUSTED, PASSED_OVER) or draw.genotype is None:
         return None
-    params, known = draw.answers, _distributions(plan)
+    params = draw.answers
     if not params.keys() <= known.keys():
         located = plan.space.locate(record.ledger.genotype(draw.genotype))
         known.update((name, _distribution(domain)) for name, (_, domain) in located.items())
@@ -325,16 +357,6 @@ def _told(plan: Plan, record: Record, standings: Standings, draw: Draw) -> _Told
     told = _Told(state, params, distributions, values, attributes)
     told.set_constraint("parameters", excess(draw.parameters, limit))
     return told
-
-
-@lru_cache(maxsize=1)
-def _distributions(plan: Plan) -> dict[str, BaseDistribution]:
-    """What Optuna calls the domain of each question that was met so far.
-
-    One question has one domain throughout a space, and the answers are in the ledger: so a draw need not be followed
-    through the tree again in every batch to say of which domains its answers are.
-    """
-    return {}
 
 
 def _distribution(domain: Domain) -> BaseDistribution:

@@ -32,7 +32,7 @@ from mernas.search.plan import FINAL, Plan, Settings
 from mernas.search.record import Record
 from mernas.search.samplers import SAMPLERS
 from mernas.search.samplers.breeding import standing
-from mernas.search.sampling import Proposed, first_batch, next_batch
+from mernas.search.sampling import Memory, Proposed, first_batch, next_batch
 from mernas.space.genotype import Genotype
 from mernas.space.suggestion import RandomTrial
 from mernas.space.tree import SearchSpace
@@ -148,12 +148,12 @@ def replay(
 def _search(plan: Plan, landscape: Landscape, measure: Measure, begin: FirstBatch) -> list[Tried]:
     tried: list[Tried] = []
     with closing(Ledger(Path(":memory:"), "replay")) as ledger:
-        record = AnsweredRecord(plan, ledger, landscape)
+        record, memory = AnsweredRecord(plan, ledger, landscape), Memory()
         for number in range(len(plan.batches)):
             if number == 0:
                 draws, genotypes = begin(plan, FINAL, measure)
             else:
-                draws, genotypes = next_batch(plan, record, FINAL, number, measure)
+                draws, genotypes = next_batch(plan, record, FINAL, number, measure, memory=memory)
             ledger.add_batch(draws, genotypes)
             named = {genotype.hash: genotype for genotype, _ in genotypes}
             accepted = [draw.genotype for draw in draws if draw.state == ACCEPTED and draw.genotype is not None]

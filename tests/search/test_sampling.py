@@ -17,9 +17,11 @@ from mernas.search.ledger import ACCEPTED, DUPLICATE, EXHAUSTED, INFEASIBLE, PAS
 from mernas.search.plan import Plan
 from mernas.search.record import Record
 from mernas.search.run import SearchResult, load_data, plan_search
-from mernas.search.sampling import first_batch, next_batch, rebuild
+from mernas.search.samplers.grid import GridOrder
+from mernas.search.sampling import Memory, first_batch, next_batch, rebuild
 from mernas.space.errors import SpaceError
 from mernas.space.genotype import Genotype
+from mernas.space.tree import SearchSpace
 
 
 def measure(genotype: Genotype) -> int | None:
@@ -97,6 +99,56 @@ def test_a_study_rebuilt_from_the_ledger_proposes_what_it_proposed(finished: Sea
         earlier.close()
     assert record.candidates("0")
     ledger.close()
+
+
+def test_two_searches_in_one_process_remember_their_own_questions_and_take_nothing_from_each_other(
+    finished: SearchResult, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    followed: list[str] = []
+    locate = SearchSpace.locate
+
+    def counted(space: SearchSpace, genotype: Genotype) -> Any:
+        followed.append(genotype.hash)
+        return locate(space, genotype)
+
+    monkeypatch.setattr(SearchSpace, "locate", counted)
+    searches = []
+    for plan in (finished.plan, replace(finished.plan)):
+        ledger = Ledger(finished.folder / "ledger.sqlite", plan.hash)
+        searches.append((plan, Record(plan, ledger), ledger.draws("1"), Memory()))
+    told = []
+    for plan, record, history, memory in (*searches, *searches):
+        before = len(followed)
+        trials = rebuild(plan, record, "1", 1, history, memory).get_trials()
+        told.append([(trial.state, trial.params, trial.distributions, trial.values) for trial in trials])
+        assert bool(followed[before:]) == (len(told) <= 2)  # what was followed once is known
+    alone = [rebuild(*search[:2], "1", 1, search[2]).get_trials() for search in searches]
+    assert (
+        told[:2]
+        == told[2:]
+        == [[(trial.state, trial.params, trial.distributions, trial.values) for trial in trials] for trials in alone]
+    )
+    for _, record, _, _ in searches:
+        record.ledger.close()
+
+
+def test_the_grid_is_worked_out_once_for_all_batches_of_a_search(plan: Plan, monkeypatch: pytest.MonkeyPatch) -> None:
+    grid = replace(plan, settings=replace(plan.settings, sampler="grid"))
+    made: list[SearchSpace] = []
+    begin = GridOrder.__init__
+
+    def counted(order: GridOrder, space: SearchSpace, *rest: Any, **settings: Any) -> None:
+        made.append(space)
+        begin(order, space, *rest, **settings)
+
+    monkeypatch.setattr(GridOrder, "__init__", counted)
+    memory = Memory()
+    first = [first_batch(grid, study, measure, memory=memory)[0] for study in ("0", "1")]
+    assert len(made) == 1
+    assert [draw.genotype for draw in first[0]] == [draw.genotype for draw in first[1]]
+    again = first_batch(grid, "0", measure)[0]
+    assert len(made) == 2
+    assert again == first[0]
 
 
 def test_the_sampler_is_told_scores_sizes_and_what_is_infeasible(finished: SearchResult) -> None:
