@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass
 from statistics import mean, stdev
 
@@ -19,7 +19,7 @@ from mernas.search.ledger import DUPLICATE, EXHAUSTED, INFEASIBLE, PASSED_OVER, 
 from mernas.search.plan import FINAL, Settings
 from mernas.search.racing import COMPLETED, FAILED, STOPPED
 from mernas.space.genotype import Genotype
-from mernas.space.parameters import Choices
+from mernas.space.parameters import Choices, Slot
 from mernas.space.registry import REGISTRY
 from mernas.space.taxonomy import AXES
 
@@ -78,7 +78,7 @@ class Searched:
         completed: Completed candidates of the final study.
         axes: Which components were chosen.
         settings: Which of their named settings.
-        fixed: Questions that had a single answer, as `question: answer`.
+        fixed: Questions that had a single answer, as `question: answer`, and of how many proposals it was asked.
         draws: Pairs of a state, in words, and how many draws ended so.
     """
 
@@ -95,7 +95,9 @@ def summarise(run: FinishedRun) -> Searched:
     """Return what a run searched, from its trials and the pipelines behind them."""
     trials = run.tables.trials
     accepted = trials[trials["state"].isin(TRAINED)]
-    given = {key: answers(run.genotype(key)) for key in sorted(set(accepted["genotype"]))}
+    genotypes = {key: run.genotype(key) for key in sorted(set(accepted["genotype"]))}
+    optional = set().union(*(may_lack(genotype) for genotype in genotypes.values()))
+    given = {key: answers(genotype, optional) for key, genotype in genotypes.items()}
     completed = accepted[(accepted["group"] == FINAL) & (accepted["state"] == "completed")]
     scores = list(zip(completed["genotype"], completed["inner_uf1"].astype(float), strict=True))
     weights = Counter(accepted["genotype"])
@@ -108,17 +110,38 @@ def summarise(run: FinishedRun) -> Searched:
         completed=len(completed),
         axes=tuple(one for key, one in open_ones if "." not in key),
         settings=tuple(one for key, one in open_ones if "." in key),
-        fixed=tuple(f"{one.title}: {one.answers[0].name}" for _, one in made if len(one.answers) == 1),
+        fixed=tuple(_fixed(one, len(accepted)) for _, one in made if len(one.answers) == 1),
         draws=_draws(trials, run.plan.settings),
     )
 
 
-def answers(genotype: Genotype) -> dict[str, set[str]]:
-    """Return the answers of one pipeline by question: an axis, or `axis.component.setting`.
+def may_lack(genotype: Genotype) -> set[str]:
+    """Return the axes for which a component of a pipeline has a slot that may stay empty, filled here or not.
 
     Example:
         >>> from mernas.space.presets import load_preset
-        >>> given = answers(load_preset("ststnet").genotype)
+        >>> sorted(may_lack(load_preset("ststnet").genotype) & {"attention", "cascade", "fusion", "mixing", "loss"})
+        ['attention', 'cascade', 'fusion', 'mixing']
+    """
+    found: set[str] = set()
+    for leaf in genotype.root.walk():
+        for parameter in REGISTRY.get(leaf.axis, leaf.name).parameters.values():
+            slot = parameter.domain
+            if isinstance(slot, Slot) and (slot.low == 0 or parameter.when is not None):
+                found.add(slot.axis)
+    return found
+
+
+def answers(genotype: Genotype, optional: Collection[str]) -> dict[str, set[str]]:
+    """Return the answers of one pipeline by question: an axis, or `axis.component.setting`.
+
+    Args:
+        genotype: The pipeline.
+        optional: The axes on which a pipeline without any component has the answer `none`.
+
+    Example:
+        >>> from mernas.space.presets import load_preset
+        >>> given = answers(load_preset("ststnet").genotype, ["augmentation"])
         >>> given["loss"], given["block.convolution.norm"], given["augmentation"]
         ({'cross_entropy'}, {'late'}, {'none'})
     """
@@ -130,10 +153,17 @@ def answers(genotype: Genotype) -> dict[str, set[str]]:
         for name, value in leaf.values:
             if isinstance(declaration.parameters[name].domain, Choices) and value is not None:
                 found[f"{leaf.axis}.{leaf.name}.{name}"].add(str(value))
-    for axis in ("augmentation", "preprocessing", "fusion"):
+    for axis in optional:
         found[axis] = found.get(axis) or {NONE}
     found[STRUCTURE] = {str(len(genotype.streams))}
     return dict(found)
+
+
+def _fixed(question: Question, proposals: int) -> str:
+    """One line on a question with a single answer; not every pipeline need have been asked it."""
+    (answer,) = question.answers
+    asked = "" if answer.proposed == proposals else f" (asked of {answer.share:.0%} of the proposals)"
+    return f"{question.title}: {answer.name}{asked}"
 
 
 def _question(

@@ -272,6 +272,47 @@ def test_shares_and_effects_are_those_of_the_trials(run: FinishedRun, page: Node
         assert line[7] == printed(math.sqrt(inside.var() / len(inside) + outside.var() / len(outside)))
 
 
+@pytest.fixture(scope="module")
+def mixed(
+    toy: Callable[..., Dataset], toy_space: Path, small: dict[str, Any], tmp_path_factory: pytest.TempPathFactory
+) -> FinishedRun:
+    """A search in which two slots may hold one component or none: mixtures of clips, and attention in one block only."""
+    folder = tmp_path_factory.mktemp("mixed")
+    rules = toy_space.read_text().replace("mixing: none", "mixing: [mixup]")
+    rules = rules.replace("attention: none", "attention: [se]")
+    rules = rules.replace("block: [convolution, residual]", "block: [convolution, pooling]")
+    rules = "\n".join(line for line in rules.splitlines() if "block.residual" not in line)
+    (folder / "mixed.yaml").write_text(rules)
+    asked = {**small, "trials": 8, "batch": 4, "sampler": "random"}
+    return open_run(run_search(toy(), space=folder / "mixed.yaml", out=folder / "run", **asked).folder)
+
+
+@pytest.mark.parametrize(
+    ("title", "component"), [("Mixtures of clips", "mixup"), ("Attention inside a block", "se")]
+)
+def test_a_slot_that_is_filled_or_empty_is_a_question_with_two_answers(
+    mixed: FinishedRun, title: str, component: str
+) -> None:
+    trials = pd.read_csv(mixed.folder / "trials.csv")
+    accepted = trials[trials["state"].isin(["completed", "failed"])]
+    texts = {key: json.dumps(mixed.genotype(key).complete()) for key in set(accepted["genotype"])}
+    filled = accepted["genotype"].map(lambda key: f'"{component}"' in texts[key])
+    assert filled.nunique() == 2  # otherwise this run tells nothing
+    final = accepted[(accepted["group"] == "final") & (accepted["state"] == "completed")]
+    scores = {here: final[filled[final.index] == here]["inner_uf1"] for here in (True, False)}
+    page = read(report_files(mixed)["report.html"].decode())
+    rows = table(page, "Components: share of every choice")
+    place = next(number for number, row in enumerate(rows) if row[0].startswith(title))
+    lines = {row[0]: row for row in rows[place + 1 : place + 3]}
+    for name, here in ((component.replace("_", " "), True), ("none", False)):
+        assert lines[name][2] == f"{(filled == here).mean() * 100:.0f}%"
+        assert lines[name][3] == str(len(scores[here]))
+        assert lines[name][4:6] == [printed(scores[one].mean()) if len(scores[one]) else "–" for one in (here, not here)]
+    unvaried = [node.text for node in page.find("li") if ": " in node.text]
+    assert not any(line.startswith(title) for line in unvaried)
+    assert "Averages of the weights: none" in unvaried
+
+
 def test_draws_and_costs_add_up(run: FinishedRun, page: Node) -> None:
     draws = sum(int(row[1].replace(",", "")) for row in table(page, "What became of the draws"))
     assert draws == len(pd.read_csv(run.folder / "trials.csv"))
