@@ -6,7 +6,7 @@ They are those of the pooled outer predictions of a rule, as its estimate is, ne
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from statistics import mean
 from typing import Any
@@ -109,15 +109,40 @@ def groupings(dataset: Dataset) -> dict[str, list[str]]:
     return found
 
 
-def published(scores: Sequence[PartScore]) -> tuple[tuple[PartScore, ...], int]:
+def people_of(dataset: Dataset, parts: Sequence[str]) -> dict[str, frozenset[str]]:
+    """Return the subjects of every part of the clips; one whose clips lie in several parts is in each.
+
+    Args:
+        dataset: The clips.
+        parts: The part that each of them belongs to.
+
+    Example:
+        >>> from mernas.components.datasets.synthetic import Synthetic
+        >>> found = people_of(Synthetic(subjects=2, clips=2).load(), ["a", "a", "a", "b"])
+        >>> len(found["a"]), len(found["b"])
+        (2, 1)
+    """
+    clips = list(zip(dataset, parts, strict=True))
+    return {name: frozenset(clip.subject for clip, part in clips if part == name) for name in parts}
+
+
+def published(scores: Sequence[PartScore], people: Mapping[str, frozenset[str]]) -> tuple[tuple[PartScore, ...], int]:
     """Return the scores of the groups of a column that may be published, and how many groups are left out.
 
-    A group of one person is left out. Where a single group would remain, the others could be told from it and the
-    scores of everyone, so all are left out.
+    A group of one person is left out. What is left out can be told from the groups shown and the scores of everyone;
+    where that would be one person too, the smallest of the other groups is left out as well.
+
+    Args:
+        scores: Those of every group.
+        people: The subjects of every group, by its name.
     """
-    kept = tuple(one for one in scores if one.subjects >= FEWEST)
-    kept = kept if len(kept) > 1 else ()
-    return kept, len(scores) - len(kept)
+    kept = [one for one in scores if len(people[one.part]) >= FEWEST]
+    hidden = {one.part for one in scores} - {one.part for one in kept}
+    while kept and hidden and len(frozenset().union(*(people[part] for part in hidden))) < FEWEST:
+        smallest = min(reversed(kept), key=lambda one: (one.subjects, one.clips))
+        kept.remove(smallest)
+        hidden.add(smallest.part)
+    return tuple(kept), len(hidden)
 
 
 def _decades(column: pd.Series[Any]) -> list[str]:

@@ -46,7 +46,7 @@ from mernas.evaluation.picking import Rule, format_size, parse_rule
 from mernas.evaluation.programs import onnx_program, torch_program
 from mernas.evaluation.rows import number_rows
 from mernas.search.calibrating import SHIPPED_COVERAGE, Calibration, calibrate
-from mernas.search.card_scores import groupings, part_scores, published
+from mernas.search.card_scores import groupings, part_scores, people_of, published
 from mernas.search.choosing import Row
 from mernas.search.executor import Interrupted
 from mernas.search.features import FeatureShelf
@@ -192,7 +192,7 @@ def export_model(
         step()
         footprint = measure(model, clips, fresh, repetitions)
         groups = {
-            column: published(part_scores(run.plan, run.record, row, parts))
+            column: published(part_scores(run.plan, run.record, row, parts), people_of(data, parts))
             for column, parts in groupings(data).items()
         }
         card = write_card(

@@ -42,7 +42,7 @@ class CardContent:
         whole: Scores of all clips.
         datasets: Scores per dataset.
         groups: Scores per group, by column of the annotations.
-        left_out: How many groups are left out, by column, because they are single persons or point to such.
+        left_out: How many groups are left out, by column, because they are single persons or would tell of one.
         calibration: Of the rule's outer predictions; None if there are none.
         failed: Subjects without an outer prediction; their clips count as errors.
         differences: By file name, how far the exported programs' logits are from the network's.
@@ -147,8 +147,9 @@ def _parts(content: CardContent) -> Iterator[str]:
             yield _table(classes, column, scores)
         if content.left_out[column]:
             yield _text(
-                f"Groups by {column} that are not shown, because their figures would be those of a single person or",
-                f"give such away: {content.left_out[column]}.",
+                f"Groups by {column} that are not shown: {content.left_out[column]}. The figures of a group of one person",
+                "are that person's own. Where everyone less the groups shown would be one person, the smallest other",
+                "group is not shown either.",
             )
     every = [*content.datasets, *(one for scores in content.groups.values() for one in scores)]
     if any(one.few for one in every):

@@ -510,14 +510,34 @@ def test_codes_of_groups_stay_codes_and_gaps_are_one_group(data: Dataset) -> Non
     assert found["gender"][:6] == ["F", "F", "M", *["not stated"] * 3]
 
 
-def test_nobody_s_own_scores_are_published(run: FinishedRun, data: Dataset, tmp_path: Path, quick: object) -> None:
-    def group(subjects: int) -> PartScore:
-        return PartScore(f"{subjects}", 9, subjects, 0.5, 0.4, 0.6, 0.5, 0.5, (0.5,), ())
+@pytest.mark.parametrize(
+    ("groups", "shown"),
+    [
+        (["abc", "de"], [0, 1]),
+        (["abc", "d", "ef"], [0]),  # with two shown, the one person is everyone less both
+        (["abcdefghij", "klmnopqrst", "u"], [0]),
+        (["klmnopqrst", "u", "abcdefghi"], [0]),  # the smallest goes
+        (["abc", "d"], []),
+        (["abc", "d", "e"], [0]),  # who is left is a group of two
+        (["abc", "d", "d", "ef"], [0]),  # the same person in two groups is one person
+        (["abc", "d", "e", "fg"], [0, 3]),
+        (["a", "b", "c"], []),
+    ],
+)
+def test_neither_a_group_shown_nor_everyone_less_those_shown_is_a_single_person(
+    groups: list[str], shown: list[int]
+) -> None:
+    scores = [
+        PartScore(str(place), 9, len(people), 0.5, 0.4, 0.6, 0.5, 0.5, (0.5,), ())
+        for place, people in enumerate(groups)
+    ]
+    people = {str(place): frozenset(names) for place, names in enumerate(groups)}
+    kept, left_out = published(scores, people)
+    assert [int(one.part) for one in kept] == shown
+    assert left_out == len(groups) - len(shown)
 
-    assert published([group(3), group(2)]) == ((group(3), group(2)), 0)
-    assert published([group(3), group(1), group(2)]) == ((group(3), group(2)), 1)
-    assert published([group(3), group(1)]) == ((), 2)  # the one person is everyone less the three
-    assert published([group(1), group(1), group(1)]) == ((), 3)
+
+def test_nobody_s_own_scores_are_published(run: FinishedRun, data: Dataset, tmp_path: Path, quick: object) -> None:
     first = data.subjects[0]
     alone = ["alone" if clip.subject == first else "others" for clip in data]
     three = ["lone" if one == "alone" else str(place % 2) for place, one in enumerate(alone)]
@@ -527,10 +547,11 @@ def test_nobody_s_own_scores_are_published(run: FinishedRun, data: Dataset, tmp_
     assert "| others |" not in text
     assert "| lone |" not in text
     assert "| 0 | 5 \\* |" in text
+    assert "| 1 |" not in text  # with it, the lone one is everyone less the two
     said = words(text)
-    reason = "that are not shown, because their figures would be those of a single person or give such away:"
-    assert f"Groups by sex {reason} 2." in said
-    assert f"Groups by ethnicity {reason} 1." in said
+    assert "Groups by sex that are not shown: 2." in said
+    assert "Groups by ethnicity that are not shown: 2." in said
+    assert "everyone less the groups shown would be one person" in said
 
 
 def test_a_temperature_at_its_bound_is_flagged(

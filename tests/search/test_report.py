@@ -287,9 +287,7 @@ def mixed(
     return open_run(run_search(toy(), space=folder / "mixed.yaml", out=folder / "run", **asked).folder)
 
 
-@pytest.mark.parametrize(
-    ("title", "component"), [("Mixtures of clips", "mixup"), ("Attention inside a block", "se")]
-)
+@pytest.mark.parametrize(("title", "component"), [("Mixtures of clips", "mixup"), ("Attention inside a block", "se")])
 def test_a_slot_that_is_filled_or_empty_is_a_question_with_two_answers(
     mixed: FinishedRun, title: str, component: str
 ) -> None:
@@ -307,7 +305,9 @@ def test_a_slot_that_is_filled_or_empty_is_a_question_with_two_answers(
     for name, here in ((component.replace("_", " "), True), ("none", False)):
         assert lines[name][2] == f"{(filled == here).mean() * 100:.0f}%"
         assert lines[name][3] == str(len(scores[here]))
-        assert lines[name][4:6] == [printed(scores[one].mean()) if len(scores[one]) else "–" for one in (here, not here)]
+        assert lines[name][4:6] == [
+            printed(scores[one].mean()) if len(scores[one]) else "–" for one in (here, not here)
+        ]
     unvaried = [node.text for node in page.find("li") if ": " in node.text]
     assert not any(line.startswith(title) for line in unvaried)
     assert "Averages of the weights: none" in unvaried
