@@ -147,9 +147,9 @@ def _parts(content: CardContent) -> Iterator[str]:
             yield _table(classes, column, scores)
         if content.left_out[column]:
             yield _text(
-                f"Groups by {column} that are not shown: {content.left_out[column]}. The figures of a group of one person",
-                "are that person's own. Where everyone less the groups shown would be one person, the smallest other",
-                "group is not shown either.",
+                f"Groups by {column} that are not shown: {content.left_out[column]}. The figures of a group of one",
+                "person are that person's own. Where everyone less the groups shown would be one person, the smallest",
+                "other group is not shown either.",
             )
     every = [*content.datasets, *(one for scores in content.groups.values() for one in scores)]
     if any(one.few for one in every):

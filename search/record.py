@@ -51,7 +51,7 @@ class Record:
     def __init__(self, plan: Plan, ledger: Ledger) -> None:
         self.plan = plan
         self.ledger = ledger
-        self._candidates: dict[tuple[str, str], Candidate] = {}
+        self._known: dict[tuple[str, str], tuple[Candidate, Verdict]] = {}
         self._left_out = {study: plan.inner_left_out(study) for study in plan.studies}
         self._race = Race(self) if plan.settings.racing else None
         self.halving = Halving(self) if plan.settings.halving else None
@@ -63,8 +63,8 @@ class Record:
     def job(self, genotype: str, left_out: tuple[str, ...], repetition: int = 0) -> JobRecord | None:
         """Return a finished job, or None.
 
-        It is read from the ledger each time: what stays in memory of a candidate is its score, since the predictions of
-        all jobs of a long run would outgrow it.
+        It is read from the ledger each time: what stays in memory of a candidate is its score and its verdict, since
+        the predictions of all jobs of a long run would outgrow it.
         """
         return self.ledger.job(self.job_key(genotype, left_out, repetition))
 
@@ -119,11 +119,14 @@ class Record:
         Raises:
             LookupError: If a job that decides it has not been run yet.
         """
+        if (study, genotype) in self._known:
+            return self._known[study, genotype][1]
         early = self._early_verdict(study, genotype)
-        if early is not None:
-            return early
-        pooled = self.pooled(study, genotype)
-        return Verdict(FAILED if pooled is None else COMPLETED, len(self._left_out[study]))
+        return early or self._late_verdict(study, self.pooled(study, genotype) is None)
+
+    def _late_verdict(self, study: str, failed: bool) -> Verdict:
+        """The verdict after all folds."""
+        return Verdict(FAILED if failed else COMPLETED, len(self._left_out[study]))
 
     def _early_verdict(self, study: str, genotype: str) -> Verdict | None:
         """The verdict of halving or of the race; None where neither has one."""
@@ -147,13 +150,14 @@ class Record:
             LookupError: If a job that decides it has not been run yet.
         """
         place = (study, genotype)
-        if place not in self._candidates:
-            verdict = self._early_verdict(study, genotype)
-            lost = verdict is not None and verdict.state != COMPLETED
+        if place not in self._known:
+            early = self._early_verdict(study, genotype)
+            lost = early is not None and early.state != COMPLETED
             score = None if lost else self.score(study, genotype)
-            stopped = verdict is not None and verdict.state == STOPPED
-            self._candidates[place] = Candidate(genotype, parameters, score or 0.0, score is not None, stopped)
-        return self._candidates[place]
+            verdict = early or self._late_verdict(study, score is None)
+            stopped = verdict.state == STOPPED
+            self._known[place] = (Candidate(genotype, parameters, score or 0.0, score is not None, stopped), verdict)
+        return self._known[place][0]
 
     def proposals(self, study: str) -> list[Draw]:
         """Return the draws of a study that were accepted, in order."""

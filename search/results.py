@@ -227,9 +227,13 @@ def trials_table(plan: Plan, record: Record) -> pd.DataFrame:
     return pd.DataFrame(lines, columns=columns).astype(dict.fromkeys(["params", *raced], "Int64"))
 
 
-def interim_front(plan: Plan, record: Record) -> pd.DataFrame:
-    """Return the final study's best finished candidate per budget; inner scores only, and no estimate of anything."""
-    trials = trials_table(plan, record)
+def interim_front(plan: Plan, trials: pd.DataFrame) -> pd.DataFrame:
+    """Return the final study's best finished candidate per budget; inner scores only, and no estimate of anything.
+
+    Args:
+        plan: The plan.
+        trials: Its `trials_table`.
+    """
     done = trials[(trials["group"] == FINAL) & (trials["state"] == "completed")]
     lines = []
     columns = zip(done["genotype"], done["params"], done["inner_uf1"], strict=True)

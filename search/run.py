@@ -381,8 +381,9 @@ def execute_plan(
             try:
                 chosen, baselines = search.run()
             except (Interrupted, KeyboardInterrupt):
-                write_table(folder / "interim.csv", interim_front(plan, search.record))
-                write_table(folder / "trials.csv", trials_table(plan, search.record))
+                trials = trials_table(plan, search.record)
+                write_table(folder / "interim.csv", interim_front(plan, trials))
+                write_table(folder / "trials.csv", trials)
                 raise Interrupted(str(folder)) from None
             ended = ledger.ended_at()
             if ended is not None:

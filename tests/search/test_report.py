@@ -276,7 +276,7 @@ def test_shares_and_effects_are_those_of_the_trials(run: FinishedRun, page: Node
 def mixed(
     toy: Callable[..., Dataset], toy_space: Path, small: dict[str, Any], tmp_path_factory: pytest.TempPathFactory
 ) -> FinishedRun:
-    """A search in which two slots may hold one component or none: mixtures of clips, and attention in one block only."""
+    """A search in which two slots hold one component or none; that of attention is in one kind of block only."""
     folder = tmp_path_factory.mktemp("mixed")
     rules = toy_space.read_text().replace("mixing: none", "mixing: [mixup]")
     rules = rules.replace("attention: none", "attention: [se]")
