@@ -14,7 +14,6 @@ import statistics
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from importlib import metadata
 from pathlib import Path
 
 import numpy as np
@@ -48,6 +47,7 @@ from mernas.evaluation.rows import number_rows
 from mernas.search.calibrating import SHIPPED_COVERAGE, Calibration, calibrate
 from mernas.search.card_scores import groupings, part_scores, people_of, published
 from mernas.search.choosing import Row
+from mernas.search.environment import environment
 from mernas.search.executor import Interrupted
 from mernas.search.features import FeatureShelf
 from mernas.search.finished import FinishedRun
@@ -170,7 +170,7 @@ def export_model(
         files = {
             WEIGHTS: network_bytes(network),
             PIPELINE: genotype.to_yaml().encode(),
-            ENVIRONMENT: environment().encode(),
+            ENVIRONMENT: environment(machine=False).encode(),
         }
         differences: dict[str, float] = {}
         unavailable: dict[str, str] = {}
@@ -209,7 +209,7 @@ def export_model(
                 failed=int(_figures(run, row)["failed"]),
                 differences=differences,
                 machine=machine(),
-                environment=environment(),
+                environment=environment(machine=False),
             )
         )
         with writing(folder):
@@ -417,13 +417,6 @@ def frame_sizes(clips: Sequence[Clip]) -> FrameSizes | None:
         height=(min(heights), statistics.median_low(heights), max(heights)),
         width=(min(widths), statistics.median_low(widths), max(widths)),
     )
-
-
-def environment() -> str:
-    """Return the versions with which a model was made, for environment.txt; nothing that tells whose machine it was."""
-    libraries = ("mernas", "torch", "numpy", "opencv-python-headless", "pandas", "safetensors", "scikit-learn")
-    lines = [f"python {platform.python_version()}", f"system {platform.system()} {platform.machine()}"]
-    return "\n".join([*lines, *(f"{name} {metadata.version(name)}" for name in libraries)]) + "\n"
 
 
 def machine() -> str:

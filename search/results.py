@@ -9,11 +9,8 @@ from __future__ import annotations
 import errno
 import itertools
 import math
-import os
-import platform
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from importlib import metadata
 from pathlib import Path
 from statistics import mean, stdev
 from typing import Any
@@ -289,10 +286,3 @@ def write_bytes(path: Path, content: bytes) -> None:
         full = error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
         remedy = "free some disk space and repeat the command" if full else "choose another folder with --out"
         raise DataError(Problem(str(path), "cannot be written", error.strerror or str(error), remedy)) from None
-
-
-def environment() -> str:
-    """Return what a reader needs to know about the machine and the libraries, for environment.txt."""
-    libraries = ("mernas", "numpy", "opencv-python-headless", "optuna", "pandas", "ray", "scikit-learn", "torch")
-    lines = [f"python {platform.python_version()}", f"system {platform.platform()}", f"cores {os.cpu_count()}"]
-    return "\n".join([*lines, *(f"{name} {metadata.version(name)}" for name in libraries)]) + "\n"

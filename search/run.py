@@ -21,6 +21,7 @@ from mernas.search.baselines import families
 from mernas.search.choosing import Chosen
 from mernas.search.clock import Clock
 from mernas.search.duration import format_duration, parse_duration
+from mernas.search.environment import differences, environment
 from mernas.search.executor import Executor, Interrupted
 from mernas.search.finished import open_run
 from mernas.search.ledger import Ledger
@@ -34,7 +35,6 @@ from mernas.search.report import report_files
 from mernas.search.reporter import Reporter, Silent
 from mernas.search.results import (
     Tables,
-    environment,
     interim_front,
     make_tables,
     trials_table,
@@ -54,6 +54,7 @@ from mernas.space.yaml_text import read_yaml
 
 GROUPS = 5
 AUDITS = ("usual", "full")
+ENVIRONMENT = "environment.txt"
 RUNS = Path("mernas-runs")
 SLOWER = (
     "On a processor --together trains the same folds one after another, and slower than without it: it suits a GPU."
@@ -313,7 +314,7 @@ def claim(plan: Plan, folder: Path) -> None:
         for left in folder.glob("ledger.sqlite*"):
             left.unlink()
     write_text(stated, plan.to_yaml())
-    write_text(folder / "environment.txt", environment())
+    write_text(folder / ENVIRONMENT, environment(machine=True))
 
 
 def _other_plan(folder: Path, other: Any, plan: Plan, found: str) -> Problem:
@@ -366,9 +367,9 @@ def execute_plan(
         claim(plan, folder)
         ledger = held.enter_context(closing(Ledger(folder / "ledger.sqlite", plan.hash)))
         reporter = reporter or Silent()
-        written = folder / "environment.txt"
-        if written.is_file() and written.read_text(encoding="utf-8") != environment():
-            reporter.say("This run began on another machine or with other versions: bits of its results may differ.")
+        changed = _changed(folder / ENVIRONMENT)
+        if changed:
+            reporter.say(f"This run began with {', '.join(changed)}: bits of its results may differ.")
         if plan.settings.together and plan.settings.device == "cpu":
             reporter.say(SLOWER)
         if data:
@@ -397,6 +398,13 @@ def execute_plan(
             finally:  # a run whose audit was stopped has its results all the same
                 write_report(folder)
         return SearchResult(plan, folder, tables, chosen)
+
+
+def _changed(written: Path) -> list[str]:
+    """What of the machine and the libraries is not as it was when a run began, as far as the run says."""
+    if not written.is_file():
+        return []
+    return differences(written.read_text(encoding="utf-8", errors="replace"), environment(machine=True))
 
 
 def check_audit(audit: str, plan: Plan) -> None:
