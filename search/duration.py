@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import re
+from decimal import Decimal
 
 from mernas.space.errors import PlanError, Problem
 
@@ -42,3 +43,13 @@ def format_duration(seconds: float) -> str:
     if seconds < 120:
         return f"{seconds:.0f} s"
     return f"{seconds / 60:.1f} min" if seconds < 7200 else f"{seconds / 3600:.1f} h"
+
+
+def exact_duration(seconds: float) -> str:
+    """Return the text that `parse_duration` takes for exactly so many seconds.
+
+    Example:
+        >>> exact_duration(3600.0), exact_duration(90.25), parse_duration(exact_duration(0.1 + 0.2)) == 0.1 + 0.2
+        ('3600s', '90.25s', True)
+    """
+    return format(Decimal(repr(float(seconds))), "f").removesuffix(".0") + "s"

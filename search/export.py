@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import math
 import platform
-import shlex
 import statistics
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -52,16 +51,14 @@ from mernas.search.executor import Interrupted
 from mernas.search.features import FeatureShelf
 from mernas.search.finished import FinishedRun
 from mernas.search.model_card import CardContent, write_card
-from mernas.search.named_data import wants_a_path
-from mernas.search.noted_data import noted_data
 from mernas.search.placing import check_place, move_whole, place_of, staging, writing
 from mernas.search.plan import FINAL, Plan, learned_beside
 from mernas.search.reporter import Reporter, Silent
 from mernas.search.results import PROTOCOL
+from mernas.search.search_command import command_with, data_texts
 from mernas.search.workers import require_cuda
 from mernas.space.errors import DataError, PlanError, Problem, RunError, UnavailableError, nearest, raise_all
 from mernas.space.genotype import Genotype
-from mernas.space.registry import REGISTRY
 
 PROGRAMS = {PROGRAM: torch_program, ONNX: onnx_program}
 AGREEMENT = 1e-5
@@ -278,48 +275,7 @@ def find_row(run: FinishedRun, rule: Rule) -> Row:
         raise PlanError(Problem(subject, text, "", "choose another rule, or search again with more --trials"))
     known = ", ".join([*map(str, run.plan.rules), *(f"<={format_size(budget)}" for budget in run.plan.budgets)])
     text = f"is not in the plan of this run (which has {known}), so it has no estimate"
-    raise PlanError(Problem(subject, text, "", f"this command makes one: {_command(run, rule)}"))
-
-
-def _command(run: FinishedRun, rule: Rule) -> str:
-    """The search that has one more rule than a run."""
-    settings = run.plan.settings
-    budgets = sorted({*run.plan.budgets, *([rule.budget] if rule.budget is not None else [])})
-    options: dict[str, object] = {
-        "--space": run.plan.space_name,
-        "--partition": run.folder / "plan.yaml",
-        "--budgets": ",".join(format_size(budget) for budget in budgets),
-        "--max-params": format_size(max(settings.max_parameters, *budgets)),
-        "--trials": settings.trials,
-        "--batch": settings.batch,
-        "--sampler": settings.sampler,
-        "--seed": settings.seed,
-        "--seeds": settings.seeds,
-        "--device": settings.device,
-    }
-    words = ["mernas", "search"]
-    for text in noted_data(run.folder) or _data_texts(run.plan.dataset.name):
-        words += ["--data", text]
-    for name, value in options.items():
-        words += [name, str(value)]
-    flags = {
-        "--asynchronous": settings.asynchronous,
-        "--race": settings.racing,
-        "--halve": settings.halving,
-        "--together": settings.together,
-    }
-    return shlex.join([*words, *(flag for flag, given in flags.items() if given)])
-
-
-def _data_texts(name: str) -> list[str]:
-    """What `--data` takes for each part of a dataset's name; a name that no loader has is that of a manifest."""
-    texts = []
-    for part in name.split("+"):
-        if part not in REGISTRY.names("dataset"):
-            texts.append(f"PATH/{part}.csv")
-        else:
-            texts.append(f"{part}=PATH" if wants_a_path(REGISTRY.get("dataset", part).factory()) else part)
-    return texts
+    raise PlanError(Problem(subject, text, "", f"this command makes one: {command_with(run, rule)}"))
 
 
 def checked_data(run: FinishedRun, dataset: Dataset | None) -> Dataset:
@@ -331,7 +287,7 @@ def checked_data(run: FinishedRun, dataset: Dataset | None) -> Dataset:
     data = run.plan.dataset if dataset is None else dataset
     if any(clip.frames is None and not clip.given for clip in data):
         rule = "are needed to train the model, and a run directory holds none"
-        options = " ".join(f"--data {text}" for text in _data_texts(run.plan.dataset.name))
+        options = " ".join(f"--data {text}" for text in data_texts(run.plan.dataset.name))
         raise DataError(Problem("the data of the run", rule, "", f"name them: {options}"))
     stated = run.plan.description["data"]
     found = {

@@ -24,6 +24,7 @@ from mernas.search.halving import halving_settings
 from mernas.search.samplers import SAMPLERS, sampler_settings
 from mernas.space.errors import PlanError, Problem, raise_all
 from mernas.space.genotype import Genotype
+from mernas.space.restriction import rules_of
 from mernas.space.tree import SearchSpace
 from mernas.space.yaml_text import dump_yaml
 
@@ -33,6 +34,8 @@ MOST_SEEDS = 1_000
 DEVICES = ("cpu", "cuda")
 JOB_TIME = 3600.0
 """Seconds that one training may take, unless the user says otherwise."""
+SPACE_FILE = "space.yaml"
+"""Where a run directory holds what was searched, as a space file of its own."""
 FINAL = "final"
 """The name of the study over all groups; the others are called by their group's number."""
 
@@ -198,6 +201,10 @@ class Plan:
     def to_yaml(self) -> str:
         """Return the text of plan.yaml."""
         return dump_yaml({"hash": self.hash, "space_file": self.space_name, **self.description})
+
+    def space_to_yaml(self) -> str:
+        """Return the text of space.yaml, which leaves what this plan searches and needs no other file."""
+        return f"# What this run searches; `mernas search --space` takes it.\n{dump_yaml(rules_of(self.space))}"
 
 
 def learned_beside(dataset: Dataset) -> dict[str, str]:

@@ -29,7 +29,7 @@ from mernas.search.lock import sole_driver
 from mernas.search.named_data import load_named
 from mernas.search.nested import NestedSearch
 from mernas.search.noted_data import NAME, note_data, noted_data
-from mernas.search.plan import JOB_TIME, Plan, Settings, make_plan
+from mernas.search.plan import JOB_TIME, SPACE_FILE, Plan, Settings, make_plan
 from mernas.search.reading_only import reading_only
 from mernas.search.report import report_files
 from mernas.search.reporter import Reporter, Silent
@@ -310,11 +310,14 @@ def claim(plan: Plan, folder: Path) -> None:
         if found != plan.hash and not _untouched(folder / "ledger.sqlite"):
             raise PlanError(_other_plan(folder, other, plan, found))
         if found == plan.hash:
+            if not (folder / SPACE_FILE).exists():  # begun by a version that did not write it
+                write_text(folder / SPACE_FILE, plan.space_to_yaml())
             return
         for left in folder.glob("ledger.sqlite*"):
             left.unlink()
-    write_text(stated, plan.to_yaml())
+    write_text(folder / SPACE_FILE, plan.space_to_yaml())
     write_text(folder / ENVIRONMENT, environment(machine=True))
+    write_text(stated, plan.to_yaml())  # last, because who finds it writes nothing else
 
 
 def _other_plan(folder: Path, other: Any, plan: Plan, found: str) -> Problem:

@@ -47,6 +47,24 @@ def load_space(name: str | Path, facts: Facts, registry: Registry = REGISTRY) ->
     return space
 
 
+def rules_of(space: SearchSpace) -> dict[str, Any]:
+    """Return the rules of a space file of its own that leaves what a space leaves, whatever files that came from.
+
+    The capabilities of the data are not in it.
+
+    Example:
+        >>> rules = rules_of(load_space("quick", frozenset()))
+        >>> rules["extends"], rules["keep"]["loss"]
+        ('full', ['cross_entropy'])
+    """
+    limits: dict[str, dict[str, Any]] = {}
+    for (axis, name, parameter), domain in sorted(space.limits.items()):
+        rule = list(domain.values) if isinstance(domain, Choices) else {"low": domain.low, "high": domain.high}
+        limits.setdefault(f"{axis}.{name}", {})[parameter] = rule
+    kept = {axis: sorted(names) for axis, names in sorted(space.kept.items())}
+    return {"extends": "full", **({"keep": kept} if kept else {}), **({"set": limits} if limits else {})}
+
+
 def _load(name: str | Path, full: SearchSpace, above: tuple[str, ...]) -> tuple[SearchSpace, list[Problem | str]]:
     if str(name) == "full":
         return full, []

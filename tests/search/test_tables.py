@@ -152,6 +152,7 @@ def test_a_run_directory_holds_what_the_readme_says(finished: SearchResult) -> N
         "front.png",
         "candidates",
         "environment.txt",
+        "space.yaml",
     }
     assert expected <= names
     assert (finished.folder / "front.png").read_bytes().startswith(b"\x89PNG")
