@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from itertools import zip_longest
 from typing import Any
 
 SHOWN = 5
 """How many findings of one check a person is shown; programs get them all."""
+AROUND = 60
+"""So many characters before the first difference of two long lines are shown."""
 
 
 @dataclass(frozen=True)
@@ -38,6 +41,7 @@ class Check:
         checked: How many things were looked at.
         findings: Everything that breaks the promise.
         skipped: Why it could not be checked, or empty.
+        left_out: What of it nobody here can check, and why; no fault of the run, which holds all the same.
 
     Example:
         >>> check = Check("budget", "no choice is over its budget")
@@ -52,13 +56,19 @@ class Check:
     checked: int = 0
     findings: list[Finding] = field(default_factory=list)
     skipped: str = ""
+    left_out: list[str] = field(default_factory=list)
 
     @property
     def verdict(self) -> str:
         """`failed`, `not checked` or `ok`."""
         if self.findings:
             return "failed"
-        return "not checked" if self.skipped else "ok"
+        return "not checked" if self.skipped or (self.left_out and not self.checked) else "ok"
+
+    @property
+    def holds(self) -> bool:
+        """Whether nothing breaks the promise, and nothing was skipped that could have been checked."""
+        return not self.findings and not self.skipped
 
     def expect(self, holds: bool, where: str, found: object, expected: object) -> bool:
         """Count one thing looked at, note it if the promise does not hold there, and return whether it does."""
@@ -83,6 +93,7 @@ class Check:
             "verdict": self.verdict,
             "checked": self.checked,
             "not_checked_because": self.skipped,
+            "left_out": list(self.left_out),
             "findings": [vars(finding) for finding in self.findings],
         }
 
@@ -95,6 +106,28 @@ def listed(names: Iterable[str]) -> str:
         ('s/1, s/2', 'nobody')
     """
     return ", ".join(sorted(names)) or "nobody"
+
+
+def first_difference(name: str, found: str, expected: str) -> Finding:
+    r"""Return the first place at which two texts differ; of a long line what is around it.
+
+    Args:
+        name: The file.
+        found: What is there.
+        expected: What must be there; another text.
+
+    Example:
+        >>> str(first_difference("a.md", "x\ny = 1", "x\ny = 2"))
+        "a.md line 2: found 'y = 1', expected 'y = 2'"
+    """
+    lines = enumerate(zip_longest(found.split("\n"), expected.split("\n")), start=1)
+    number, differing = next((number, pair) for number, pair in lines if pair[0] != pair[1])
+    one, other = (text or "" for text in differing)
+    pairs = enumerate(zip(one, other, strict=False))
+    same = next((place for place, (left, right) in pairs if left != right), min(len(one), len(other)))
+    start = max(same - AROUND, 0) if max(len(one), len(other)) > 3 * AROUND else 0
+    shown = ("no such line" if text is None else repr(text[start : start + 3 * AROUND]) for text in differing)
+    return Finding(f"{name} line {number}", *shown)
 
 
 def _shown(value: object) -> str:

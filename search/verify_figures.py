@@ -16,7 +16,7 @@ from mernas.search.plan import Plan
 from mernas.search.racing import COMPLETED
 from mernas.search.record import Record
 from mernas.search.results import Tables
-from mernas.search.verify_check import Check, Finding
+from mernas.search.verify_check import Check, first_difference
 from mernas.search.verify_ledger import ReadLedger
 
 TOLERANCE = 1e-12
@@ -40,7 +40,7 @@ def compare_tables(folder: Path, tables: Tables) -> list[Check]:
     for name, table in tables.files().items():
         check = Check(name, PROMISES.get(name, "it follows from the ledger"))
         expected = table.to_csv(index=False, lineterminator="\n")
-        found = _text(folder / name)
+        found = read_text(folder / name)
         if found is None:
             check.skipped = "there is no such file"
         else:
@@ -89,19 +89,13 @@ def compare_candidates(folder: Path, tables: Tables, ledger: ReadLedger, check: 
     there = {path.name for path in (folder / "candidates").glob("*")}
     for key in sorted(chosen):
         name = f"candidates/{key}.yaml"
-        found, expected = _text(folder / name), ledger.genotype(key).to_yaml()
+        found, expected = read_text(folder / name), ledger.genotype(key).to_yaml()
         if found is None:
             check.fail(name, "no such file", "the pipeline of this hash")
         elif not check.expect(found == expected, name, "another text", "the pipeline of this hash"):
-            check.findings[-1] = _first_difference(name, found, expected)
+            check.findings[-1] = first_difference(name, found, expected)
     for name in sorted(there - {f"{key}.yaml" for key in chosen}):
         check.fail(f"candidates/{name}", "a file", "none: no study chose it")
-
-
-def _first_difference(name: str, found: str, expected: str) -> Finding:
-    lines = enumerate(zip_longest(found.split("\n"), expected.split("\n")), start=1)
-    number, one, other = next((number, one, other) for number, (one, other) in lines if one != other)
-    return Finding(f"{name} line {number}", repr(one or ""), repr(other or ""))
 
 
 def check_independently(folder: Path, plan: Plan, record: Record, check: Check) -> None:
@@ -197,8 +191,16 @@ def read_text_table(path: Path) -> pd.DataFrame:
         return pd.DataFrame()
 
 
-def _text(path: Path) -> str | None:
-    """A text file, where bytes that are no text show as such; None where there is no file."""
+def read_text(path: Path) -> str | None:
+    """Return a text file, where bytes that are no text show as such; None where there is no file.
+
+    Args:
+        path: The file.
+
+    Example:
+        >>> read_text(Path("no-such-file.md")) is None
+        True
+    """
     try:
         return path.read_bytes().decode("utf-8", errors="backslashreplace")
     except OSError:
