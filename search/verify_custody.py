@@ -12,6 +12,7 @@ from mernas.search.ledger import ACCEPTED
 from mernas.search.plan import FINAL, Plan
 from mernas.search.shared_batches import shared_group
 from mernas.search.verify_check import Check, listed
+from mernas.search.verify_epochs import check_epochs
 from mernas.search.verify_halving import shortened_hash
 from mernas.search.verify_ledger import ReadJob, ReadLedger
 
@@ -38,18 +39,7 @@ def check_jobs(plan: Plan, ledger: ReadLedger, jobs: Check) -> None:
         else:
             jobs.expect(not record.failure, job.title, f"failure {record.failure!r}", "none beside predictions")
             _check_probabilities(job, record.probabilities, jobs)
-        _check_epochs(plan, ledger, job, jobs)
-
-
-def _check_epochs(plan: Plan, ledger: ReadLedger, job: ReadJob, check: Check) -> None:
-    """Check that epochs were watched exactly where one subject was left out of a network, and predict classes."""
-    genotype, epochs = ledger.genotypes.get(job.key.genotype), job.record.epoch_predictions
-    if genotype is None or job.record.failure:
-        return
-    where, watched = f"{job.title}, predictions by epoch", len(job.key.left_out) == 1 and genotype.is_network
-    if check.expect((epochs is not None) == watched, where, epochs is not None, watched) and epochs is not None:
-        inside = epochs.size > 0 and epochs.min() >= 0 and epochs.max() < len(plan.dataset.classes)
-        check.expect(bool(inside), where, "numbers that are no classes", "class numbers")
+        check_epochs(plan, ledger, job, jobs)
 
 
 def _check_probabilities(job: ReadJob, probabilities: NDArray[np.float64], check: Check) -> None:
