@@ -1,9 +1,9 @@
 """Verifying: whether a run is what it says, from its directory alone. Nothing is trained and nothing is written.
 
 The ledger is the only truth about what was trained; everything else that a run states follows from it, from the plan
-and from the labels, which are those of the predictions and must have the fingerprint of the plan. So every table is
-made again and must be equal as text, and from whom every job read it must follow that no choice saw whom it is
-tested on.
+and from the labels, which are those of the predictions and must have the fingerprint of the plan. So every table and
+every text of the report is made again and compared, and from whom every job read it must follow that no choice saw whom
+it is tested on. What was proposed is taken from the ledger: no sampler is asked again.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ import click
 
 import mernas.components  # noqa: F401  # registers every component
 from mernas.search.choosing import Chosen, Row, choose, choose_baselines, outer_jobs
+from mernas.search.finished import FinishedRun
 from mernas.search.ledger import Ledger
 from mernas.search.plan import Plan
 from mernas.search.record import Record
@@ -40,10 +41,13 @@ from mernas.search.verify_figures import PROMISES, check_independently, compare_
 from mernas.search.verify_ledger import ReadLedger, read_ledger
 from mernas.search.verify_plan import read_clips, read_plan, rebuild_plan
 from mernas.search.verify_racing import Decisions, check_race, decide_again
+from mernas.search.verify_report import PICTURES, REPORT_PROMISES, compare_report
 from mernas.space.errors import MernasError
 
-RESULTS = tuple(name for name in PROMISES if name != "trials.csv")
-"""Files that only a finished run has; a stopped one leaves trials.csv too."""
+FILES = (*PROMISES, *REPORT_PROMISES, *PICTURES, "environment.txt")
+"""Files of a finished run beside its plan, its ledger and its candidates."""
+RESULTS = tuple(name for name in FILES if name not in ("trials.csv", "environment.txt"))
+"""Those that only a finished run has; a stopped one leaves trials.csv too."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -66,9 +70,8 @@ class Verification:
 
     @property
     def holds(self) -> bool:
-        """Whether no check failed and, of a finished run, none was left out."""
-        wanted = ("ok",) if self.finished else ("ok", "not checked")
-        return all(check.verdict in wanted for check in self.checks)
+        """Whether no check failed and, of a finished run, none was left out that could have been made."""
+        return all(check.holds if self.finished else not check.findings for check in self.checks)
 
     def plain(self) -> dict[str, Any]:
         """Return everything as plain data."""
@@ -112,8 +115,9 @@ a search wrote, the one that holds plan.yaml and ledger.sqlite.
         "files", "every file of a finished run is there", skipped="" if finished else "there are no results yet"
     )
     checks = [files, plan_check, partition, genotypes, draws, jobs, custody, answers]
-    for name in PROMISES if finished else ():
-        files.expect((folder / name).is_file(), name, "no such file", "a table")
+    for name in FILES if finished else ():
+        again = "; `mernas report` makes it again" if name in (*REPORT_PROMISES, *PICTURES) else ""
+        files.expect((folder / name).is_file(), name, "no such file", f"a file of every finished run{again}")
 
     classes = len(stated.description["data"]["classes"])
     ledger = read_ledger(folder / "ledger.sqlite", classes, genotypes, draws, jobs)
@@ -148,7 +152,8 @@ a search wrote, the one that holds plan.yaml and ledger.sqlite.
 
 
 def _left_out(reason: str) -> list[Check]:
-    checks = [Check(name, promise, skipped=reason) for name, promise in PROMISES.items()]
+    promises = {**PROMISES, **REPORT_PROMISES}
+    checks = [Check(name, promise, skipped=reason) for name, promise in promises.items()]
     return [*checks, _candidates(reason), _independent(reason)]
 
 
@@ -207,7 +212,9 @@ def _compare(
     candidates, independent = _candidates(), _independent()
     compare_candidates(folder, tables, ledger, candidates)
     check_independently(folder, plan, record, independent)
-    checks = [*compare_tables(folder, tables), candidates, independent]
+    run = FinishedRun(folder, plan, ledger, record, chosen, baselines, tables)
+    reported = compare_report(run, {*asked, *outer})
+    checks = [*compare_tables(folder, tables), *reported, candidates, independent]
     if decisions is not None:
         settings = plan.settings
         names = [name for name, on in (("halving", settings.halving), ("racing", settings.racing)) if on]
@@ -234,9 +241,11 @@ def print_verification(found: Verification, say: Callable[[str], None] = click.e
     for check in found.checks:
         if check.verdict == "not checked" and not found.finished:
             continue
-        detail = f"not checked: {check.skipped}" if check.verdict == "not checked" else check.promise
+        detail = f"not checked: {check.skipped}" if check.skipped and not check.findings else check.promise
         mark = {"ok": "ok    ", "failed": "FAILED"}.get(check.verdict, "-     ")
         say(f"{mark}  {check.name:<{width}}  {detail} ({check.checked:,} checked)")
+        for reason in check.left_out:
+            say(f"          left out: {reason}")
         for finding in check.findings[:SHOWN]:
             say(f"          {finding}")
         if len(check.findings) > SHOWN:
@@ -248,9 +257,14 @@ def print_verification(found: Verification, say: Callable[[str], None] = click.e
         if len(found.failed_jobs) > SHOWN:
             say(f"          and {len(found.failed_jobs) - SHOWN:,} more; --json lists them all")
     broken = sum(check.verdict == "failed" for check in found.checks)
-    if not found.holds:
+    skipped = sum(check.verdict == "not checked" for check in found.checks)
+    if broken:
         say(f"The run is not what it says: {broken} of {len(found.checks)} checks failed.")
-    elif found.finished:
-        say("Everything holds: every figure follows from the ledger, and no job read whom it must not.")
-    else:
+    elif not found.holds:
+        say(f"Nothing is wrong so far, but {skipped} of {len(found.checks)} checks could not be made.")
+    elif not found.finished:
         say("Unfinished: the ledger is checked and holds so far; there are no results yet.")
+    elif any(check.left_out for check in found.checks):
+        say("Everything that this installation can check holds; what it cannot is said above.")
+    else:
+        say("Everything holds: tables and report follow from the ledger, and no job read whom it must not.")

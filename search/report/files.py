@@ -29,7 +29,18 @@ CALIBRATION = (
 def report_files(run: FinishedRun) -> dict[str, bytes]:
     """Return every file of the report of a run by its name; the same run gives the same bytes.
 
-    They are report.html, front.png, front.svg, tables.md, tables.tex, audit.json and calibration.csv.
+    They are report.html, tables.md, tables.tex, audit.json and calibration.csv, and front.png and front.svg, whose
+    bytes are also a matter of matplotlib's version.
+
+    Args:
+        run: A finished run.
+    """
+    pictures = {"front.png": draw_front(run.plan, run.tables), "front.svg": draw_front(run.plan, run.tables, "svg")}
+    return {**report_texts(run), **pictures}
+
+
+def report_texts(run: FinishedRun) -> dict[str, bytes]:
+    """Return the files of a report that are text by their names, without the pictures.
 
     Args:
         run: A finished run.
@@ -37,8 +48,6 @@ def report_files(run: FinishedRun) -> dict[str, bytes]:
     audit, calibrated = make_audit(run), calibrations(run)
     return {
         "report.html": report_of(run, audit, calibrated).encode(),
-        "front.png": draw_front(run.plan, run.tables),
-        "front.svg": draw_front(run.plan, run.tables, "svg"),
         "tables.md": markdown_tables(run.plan, run.tables).encode(),
         "tables.tex": latex_tables(run.plan, run.tables).encode(),
         "audit.json": (json.dumps(audit.plain(), indent=2, ensure_ascii=False) + "\n").encode(),

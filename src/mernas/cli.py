@@ -305,7 +305,7 @@ def verify_command(run: Path, as_json: bool) -> None:
     """Recompute every figure of a run from its ledger, and check that no job read whom it must not.
 
     Needs the run directory and nothing else; trains nothing and writes nothing. Exit code 1 if the run is not what it
-    says.
+    says, or not everything could be checked.
 
     \b
     Examples:

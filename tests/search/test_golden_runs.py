@@ -25,6 +25,9 @@ from mernas.space.errors import LedgerError, PlanError
 HERE = Path(__file__).resolve().parent
 HASHES = {"golden_run_1": "53f6c45f425309a4", "golden_run_2": "8dc86467663374d0"}
 """The plan's hash of every golden run, as it was when the run was made."""
+NOT_KEPT = {"report.html", "front.png", "front.svg", "tables.md", "tables.tex", "audit.json", "calibration.csv"}
+NOT_KEPT |= {"environment.txt"}
+"""Files of a run that golden runs are kept without."""
 
 
 @pytest.fixture(params=sorted(path.name for path in HERE.glob("golden_run_*")))
@@ -35,6 +38,14 @@ def golden(request: pytest.FixtureRequest, tmp_path: Path) -> Path:
     with closing(sqlite3.connect(folder / "ledger.sqlite")) as database:
         database.executescript((folder / "ledger.sql").read_text(encoding="utf-8"))
     return folder
+
+
+@pytest.fixture
+def whole(golden: Path) -> Path:
+    """A golden run with what was not kept of it: the name of the machine, and the report, which is made again."""
+    (golden / "environment.txt").write_text("python 3\n", encoding="utf-8")
+    write_report(golden)
+    return golden
 
 
 def change(folder: Path, *statements: str) -> None:
@@ -52,10 +63,16 @@ def test_a_golden_run_opens_and_gives_the_tables_that_it_gave(golden: Path) -> N
     assert made == kept
 
 
-def test_a_golden_run_is_verified_under_the_plan_hash_that_it_had(golden: Path) -> None:
-    found = verify_run(golden)
+def test_a_golden_run_is_verified_under_the_plan_hash_that_it_had(whole: Path) -> None:
+    found = verify_run(whole)
     assert found.holds, [str(finding) for check in found.checks for finding in check.findings]
-    assert found.plan == HASHES[golden.name]
+    assert found.plan == HASHES[whole.name]
+
+
+def test_of_a_golden_run_as_it_was_kept_only_the_report_is_missed(golden: Path) -> None:
+    found = verify_run(golden)
+    missed = {finding.where for check in found.checks for finding in check.findings}
+    assert missed == NOT_KEPT
 
 
 def test_a_golden_run_is_reported(golden: Path) -> None:
@@ -105,6 +122,6 @@ def test_a_finished_ledger_of_the_first_format_is_read_but_not_written(golden: P
     """The first format had no sessions; nothing else has changed since."""
     change(golden, "DROP TABLE sessions", "UPDATE about SET value = '1' WHERE name = 'format'")
     assert open_run(golden).plan.hash == HASHES[golden.name]
-    assert verify_run(golden).holds
+    assert {finding.where for check in verify_run(golden).checks for finding in check.findings} <= NOT_KEPT
     with pytest.raises(LedgerError, match="Go on with the mernas that began it"):
         Ledger(golden / "ledger.sqlite", HASHES[golden.name])

@@ -31,6 +31,7 @@ from mernas.space.errors import LedgerError, PlanError
 
 TABLES = {"front.csv", "rules.csv", "choices.csv", "predictions.csv", "trials.csv"}
 TABLES |= {"baselines.csv", "baseline_predictions.csv", "scores.csv"}
+REPORT = {"report.html", "tables.md", "tables.tex", "audit.json", "calibration.csv"}
 LEDGER_CHECKS = {"plan", "partition", "genotypes", "draws", "jobs", "custody", "answers"}
 
 
@@ -98,8 +99,9 @@ def test_a_finished_run_holds_in_every_check(finished: SearchResult) -> None:
     found = verify_run(finished.folder)
     assert found.finished
     assert found.holds, found.plain()
-    assert {check.name for check in found.checks} == LEDGER_CHECKS | TABLES | {"files", "candidates", "scikit-learn"}
-    assert all(check.checked > 0 for check in found.checks)
+    others = {"files", "candidates", "scikit-learn"}
+    assert {check.name for check in found.checks} == LEDGER_CHECKS | TABLES | REPORT | others
+    assert all(check.checked > 0 and not check.left_out for check in found.checks)
     assert found.failed_jobs == ()
 
 
@@ -253,6 +255,14 @@ def test_a_forged_job_that_read_a_study_s_own_group_is_caught(run: Path, finishe
 OUTER_JOB_OF_A_NETWORK = "FROM jobs WHERE json_array_length(left_out) = 1 AND epochs IS NOT NULL ORDER BY key LIMIT 1"
 
 
+def as_many_epochs(folder: Path, key: str, genotype: str) -> bytes:
+    """The predictions after the last epoch of a job, so often as another pipeline has epochs."""
+    query = "SELECT json_extract(complete, '$[2].training[2].epochs') FROM genotypes WHERE hash = ?"
+    ((count,),) = ask(folder, query, genotype)
+    ((epochs, rows),) = ask(folder, "SELECT epochs, length(rows) / 8 FROM jobs WHERE key = ?", key)
+    return bytes(epochs[-rows:] * count)
+
+
 def test_a_job_that_nobody_asked_for_is_caught(run: Path, finished: SearchResult) -> None:
     """An outer job of a candidate that no study chose: whoever looked at it knew more than the plan allows."""
     tested = set(finished.tables.predictions["genotype"]) | set(finished.tables.baseline_predictions["genotype"])
@@ -263,9 +273,9 @@ def test_a_job_that_nobody_asked_for_is_caught(run: Path, finished: SearchResult
     forged = key_hash(other, json.loads(source[2]), 0, source[4])
     alter(
         run,
-        "INSERT INTO jobs SELECT ?, ?, left_out, repetition, numeric_path, read, rows, probabilities, epochs, failure,"
+        "INSERT INTO jobs SELECT ?, ?, left_out, repetition, numeric_path, read, rows, probabilities, ?, failure,"
         " seconds, started, host, attempts FROM jobs WHERE key = ?",
-        forged, other, source[0],
+        forged, other, as_many_epochs(run, source[0], other), source[0],
     )  # fmt: skip
     caught = failed(run)
     assert list(caught) == ["answers"]
@@ -281,8 +291,10 @@ def test_a_job_of_an_audit_that_was_recorded_before_the_choices_is_caught(run: P
     (source,) = ask(run, f"SELECT key, {columns} {OUTER_JOB_OF_A_NETWORK}")
     forged = key_hash(other, json.loads(source[2]), 0, source[4])
     alter(run, "INSERT INTO about VALUES ('audit', 'full')")
-    names = "left_out, repetition, numeric_path, read, rows, probabilities, epochs, failure, seconds, started, host"
-    alter(run, f"INSERT INTO jobs SELECT ?, ?, {names}, attempts FROM jobs WHERE key = ?", forged, other, source[0])
+    names = "left_out, repetition, numeric_path, read, rows, probabilities, ?, failure, seconds, started, host"
+    epochs = as_many_epochs(run, source[0], other)
+    copy = f"INSERT INTO jobs SELECT ?, ?, {names}, attempts FROM jobs WHERE key = ?"
+    alter(run, copy, forged, other, epochs, source[0])
     assert failed(run) == {}
     alter(run, "UPDATE jobs SET rowid = -1 WHERE key = ?", forged)
     caught = failed(run)
@@ -334,7 +346,7 @@ def test_a_plan_edited_with_its_hash_is_not_that_of_the_ledger(run: Path) -> Non
     plan["hash"] = hashlib.sha256(text.encode()).hexdigest()[:16]
     (run / "plan.yaml").write_text(dump_yaml(plan))
     caught = failed(run)
-    assert list(caught) == ["plan"]
+    assert list(caught) == ["plan", "report.html", "tables.md", "tables.tex"]  # these state the hash
     assert caught["plan"][0].startswith("ledger.sqlite, hash of its plan")
 
 
@@ -428,7 +440,8 @@ def test_an_edited_candidates_file_is_caught(run: Path) -> None:
 def test_missing_tables_are_caught(run: Path, missing: list[str]) -> None:
     for name in missing:
         (run / name).unlink()
-    assert sorted(failed(run)["files"]) == [f"{name}: found no such file, expected a table" for name in missing]
+    found = [f"{name}: found no such file, expected a file of every finished run" for name in missing]
+    assert sorted(failed(run)["files"]) == found
 
 
 def test_missing_predictions_of_every_kind_leave_no_labels_and_nothing_holds(run: Path) -> None:
@@ -500,7 +513,7 @@ def test_a_run_under_way_is_verified_as_far_as_it_is(
 def test_a_ledger_that_is_being_written_is_read(run: Path) -> None:
     with closing(sqlite3.connect(run / "ledger.sqlite", isolation_level=None)) as writer:
         writer.execute("PRAGMA journal_mode = WAL")
-        writer.execute("UPDATE jobs SET seconds = seconds + 1")
+        writer.execute("UPDATE sessions SET seconds = seconds + 1")
         assert (run / "ledger.sqlite-wal").stat().st_size > 0
         writer.execute("BEGIN IMMEDIATE")
         writer.execute("DELETE FROM jobs")
@@ -539,7 +552,7 @@ def test_the_command_prints_and_exits_by_what_it_found(run: Path) -> None:
     bad = mernas("verify", run)
     assert bad.exit_code == 1
     assert "rules.csv line 2, failed: found 4, expected 0" in bad.output
-    assert "The run is not what it says: 1 of 18 checks failed." in bad.output
+    assert "The run is not what it says: 1 of 23 checks failed." in bad.output
     told = mernas("verify", run, "--json")
     assert told.exit_code == 1
     body = json.loads(told.stdout)
