@@ -42,6 +42,7 @@ from mernas.search.verify_ledger import ReadLedger, read_ledger
 from mernas.search.verify_plan import read_clips, read_plan, rebuild_plan
 from mernas.search.verify_racing import Decisions, check_race, decide_again
 from mernas.search.verify_report import PICTURES, REPORT_PROMISES, compare_report
+from mernas.search.verify_space import check_proposals
 from mernas.space.errors import MernasError
 
 FILES = (*PROMISES, *REPORT_PROMISES, *PICTURES, "environment.txt")
@@ -108,13 +109,14 @@ a search wrote, the one that holds plan.yaml and ledger.sqlite.
     partition = Check("partition", "every subject is in exactly one group, and every class in at least three")
     genotypes = Check("genotypes", "every pipeline has the hash and the parameters that are stated")
     draws = Check("draws", "every study proposed as often as the others and as planned, nothing above the limit")
+    space = Check("space", "every proposal lies in the plan's space and has the answers that lead to it")
     jobs = Check("jobs", "every job is filed under its key and predicted exactly whom it left out")
     custody = Check("custody", "every job read everybody but whom it left out; no study was told of its own group")
     answers = Check("answers", "every job was asked for by a proposal, a baseline or a choice, and none is missing")
     files = Check(
         "files", "every file of a finished run is there", skipped="" if finished else "there are no results yet"
     )
-    checks = [files, plan_check, partition, genotypes, draws, jobs, custody, answers]
+    checks = [files, plan_check, partition, genotypes, draws, space, jobs, custody, answers]
     for name in FILES if finished else ():
         again = "; `mernas report` makes it again" if name in (*REPORT_PROMISES, *PICTURES) else ""
         files.expect((folder / name).is_file(), name, "no such file", f"a file of every finished run{again}")
@@ -124,12 +126,13 @@ a search wrote, the one that holds plan.yaml and ledger.sqlite.
     clips = read_clips(folder, stated) if finished else []
     plan = rebuild_plan(stated, clips, ledger, plan_check, partition)
     if plan is None:
-        for check in (draws, jobs, custody, answers):
+        for check in (draws, space, jobs, custody, answers):
             check.skipped = "the plan cannot be understood"
         checks += _left_out("the plan cannot be understood")
     else:
         check_genotypes(plan, ledger, finished, genotypes)
         check_draws(plan, ledger, finished, draws)
+        check_proposals(plan, ledger, space)
         check_jobs(plan, ledger, jobs)
         check_custody(plan, ledger, custody)
         checks += _check_results(folder, plan, ledger, answers, bool(clips)) if finished else []

@@ -10,17 +10,22 @@ import shutil
 import sqlite3
 from contextlib import closing
 from pathlib import Path
+from typing import Any
 
 import pytest
+from click.testing import CliRunner
 
 import mernas.search.plan as plan_module
+from mernas.cli import cli
 from mernas.evaluation.jobs import ENGINE_VERSION
+from mernas.search import verify_space
 from mernas.search.finished import open_run
 from mernas.search.ledger import LEDGER_FORMAT, Ledger
 from mernas.search.plan import PLAN_FORMAT
 from mernas.search.run import execute_plan, write_report
 from mernas.search.verify import verify_run
 from mernas.space.errors import LedgerError, PlanError
+from mernas.space.tree import SearchSpace
 
 HERE = Path(__file__).resolve().parent
 HASHES = {"golden_run_1": "53f6c45f425309a4", "golden_run_2": "8dc86467663374d0"}
@@ -73,6 +78,41 @@ def test_of_a_golden_run_as_it_was_kept_only_the_report_is_missed(golden: Path) 
     found = verify_run(golden)
     missed = {finding.where for check in found.checks for finding in check.findings}
     assert missed == NOT_KEPT
+
+
+def test_proposals_of_another_version_that_fit_no_more_are_left_out_and_said(
+    whole: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    change(whole, "UPDATE draws SET answers = '{}' WHERE number = 0")
+    monkeypatch.setattr(verify_space, "ENGINE_VERSION", ENGINE_VERSION + 1)
+    found = verify_run(whole)
+    assert found.holds, [str(finding) for check in found.checks for finding in check.findings]
+    (space,) = [check for check in found.checks if check.name == "space"]
+    assert space.verdict == "ok"
+    assert space.left_out[0].startswith("4 proposals, which this version would call otherwise: the plan is of mernas")
+
+
+def test_a_space_of_components_that_changed_is_left_out_and_said(whole: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Another version of the commonest block makes another space; which pipelines it had is then not asked."""
+    described = SearchSpace.describe
+
+    def newer(space: SearchSpace) -> list[Any]:
+        facts, axes = described(space)
+        axes["block"]["residual"][0] += 1
+        return [facts, axes]
+
+    monkeypatch.setattr(SearchSpace, "describe", newer)
+    found = verify_run(whole)
+    assert found.holds, [str(finding) for check in found.checks for finding in check.findings]
+    (space,) = [check for check in found.checks if check.name == "space"]
+    assert space.verdict == "not checked"
+    (reason,) = space.left_out
+    assert reason.startswith("plan.yaml, space: cannot be made again here; mernas 0.1.0 made it, found")
+    assert "other or missing: block residual" in reason
+    shown = CliRunner().invoke(cli, ["verify", str(whole)])
+    assert shown.exit_code == 0
+    assert f"left out: {reason}" in shown.output
+    assert "Everything holds" not in shown.output
 
 
 def test_a_golden_run_is_reported(golden: Path) -> None:

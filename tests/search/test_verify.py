@@ -32,7 +32,7 @@ from mernas.space.errors import LedgerError, PlanError
 TABLES = {"front.csv", "rules.csv", "choices.csv", "predictions.csv", "trials.csv"}
 TABLES |= {"baselines.csv", "baseline_predictions.csv", "scores.csv"}
 REPORT = {"report.html", "tables.md", "tables.tex", "audit.json", "calibration.csv"}
-LEDGER_CHECKS = {"plan", "partition", "genotypes", "draws", "jobs", "custody", "answers"}
+LEDGER_CHECKS = {"plan", "partition", "genotypes", "draws", "space", "jobs", "custody", "answers"}
 
 
 @pytest.fixture(autouse=True)
@@ -552,7 +552,7 @@ def test_the_command_prints_and_exits_by_what_it_found(run: Path) -> None:
     bad = mernas("verify", run)
     assert bad.exit_code == 1
     assert "rules.csv line 2, failed: found 4, expected 0" in bad.output
-    assert "The run is not what it says: 1 of 23 checks failed." in bad.output
+    assert "The run is not what it says: 1 of 24 checks failed." in bad.output
     told = mernas("verify", run, "--json")
     assert told.exit_code == 1
     body = json.loads(told.stdout)
