@@ -17,8 +17,11 @@ if TYPE_CHECKING:  # the maps are tensors, and a driver need not load torch to h
     from mernas.evaluation.custody import FeatureStore
 
 
-class Interrupted(Exception):  # noqa: N818  # it is no error: the user asked the run to stop
-    """The user asked the run to stop; what is finished is in the ledger."""
+class Interrupted(KeyboardInterrupt):
+    """The user asked the run to stop; what is finished is in the ledger.
+
+    It is no error, and so no `Exception`: a loop over searches that goes on after errors ends here.
+    """
 
 
 @dataclass(frozen=True, eq=False)

@@ -40,6 +40,8 @@ def draw_front(plan: Plan, tables: Tables, form: Literal["png", "svg"] = "png") 
         axes.hlines(
             front["nested_uf1"], front["params_min"], front["params_max"], color=NESTED, alpha=0.25, linewidth=6
         )
+        for end in ("params_min", "params_max"):  # a bar from a size to itself would not be seen
+            axes.plot(front[end], front["nested_uf1"], "|", color=NESTED, alpha=0.4, markersize=9)
         axes.errorbar(
             front["params"], front["nested_uf1"], yerr=[below, above], fmt="o", color=NESTED, capsize=4,
             label="nested UF1 of a budget, 95% interval over subjects",
@@ -60,7 +62,7 @@ def draw_front(plan: Plan, tables: Tables, form: Literal["png", "svg"] = "png") 
         axes.axhline(row["nested_uf1"], linestyle=style, color=color, linewidth=1.2, label=label)
     axes.set_xscale("log")
     axes.set_ylim(0, 1)
-    axes.set_xlabel("parameters of the final study's choice (log scale); bar: range over the studies")
+    axes.set_xlabel("parameters of the final study's choice (log scale); bar: range over the other studies")
     axes.set_ylabel("UF1 (macro F1 of pooled predictions)")
     clips, subjects, seeds = len(plan.dataset), len(plan.dataset.subjects), plan.settings.seeds
     title = f"{plan.dataset.name}: {clips} clips, {subjects} subjects, nested leave-one-subject-out"

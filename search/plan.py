@@ -79,7 +79,14 @@ class Settings:
 
     def problems(self) -> list[Problem | str]:
         """Return everything that is wrong with these settings."""
-        problems: list[Problem | str] = []
+        numbers = {"--trials": self.trials, "--batch": self.batch, "--seed": self.seed, "--seeds": self.seeds}
+        problems: list[Problem | str] = [  # the command line has seen to it; in Python anything can be given
+            Problem(name, "must be a whole number", repr(value))
+            for name, value in numbers.items()
+            if type(value) is not int
+        ]
+        if problems:
+            return problems
         for name, value in (("--trials", self.trials), ("--batch", self.batch), ("--max-params", self.max_parameters)):
             if value < 1:
                 problems.append(Problem(name, "must be at least 1", str(value)))

@@ -111,7 +111,7 @@ def _print_table(title: str, data: pd.DataFrame, name: str) -> None:
     if sized:
         columns["params"] = lambda row: f"{row['params']:,}"
     if sized and wide:
-        columns["over the studies"] = lambda row: f"{row['params_min']:,} to {row['params_max']:,}"
+        columns["other studies"] = lambda row: f"{row['params_min']:,} to {row['params_max']:,}"
     columns["inner UF1"] = lambda row: f"{row['inner_uf1']:.3f}"
     columns["nested UF1"] = lambda row: f"{row['nested_uf1']:.3f}"
     columns["95% interval"] = lambda row: f"{row['ci_low']:.3f} to {row['ci_high']:.3f}"

@@ -123,18 +123,28 @@ def _clip(entry: Entry, recording: Opened, folder: Path, findings: Findings) -> 
 
 
 def _check_recordings(entries: Sequence[Entry], clips: Mapping[str, Clip], findings: Findings) -> None:
-    """One recording under two names would be trained on and tested; what counts is its frames, not its file."""
+    """What rows of the same frames contradict; what counts is what was recorded, not its file.
+
+    One recording under two names would be trained on and tested, and a clip of two emotions cannot be learnt.
+    """
     first: dict[str, Entry] = {}
+    same: dict[str, Entry] = {}
     for entry in entries:
-        if entry.key not in clips or not entry.subject or "/" in entry.dataset:  # told already
+        if entry.key not in clips or not entry.subject or not entry.emotion or "/" in entry.dataset:  # told already
             continue
         clip = clips[entry.key]
-        other = first.setdefault(clip.recording, entry)
-        person = clips[other.key].subject
+        person = clips[first.setdefault(clip.recording, entry).key].subject
+        twin = same.setdefault(clip.fingerprint, entry)
         if person != clip.subject:
-            rule = f"must be {shortened(person)} as in line {other.line}, whose frames are the same"
+            line = first[clip.recording].line
+            rule = f"must be {shortened(person)} as in line {line}, whose frames are the same"
             remedy = "name one dataset and subject in both, or leave one of the two out"
             findings.mistake(entry.line, "subject", "recording", rule, clip.subject, remedy)
+        elif twin.emotion.casefold() != entry.emotion.casefold():  # other letter cases are told elsewhere
+            rule = f"must be {shortened(twin.emotion)} as in line {twin.line}, which is the same clip"
+            findings.mistake(entry.line, "emotion", "twin", rule, entry.emotion, "leave one of the two out")
+        elif twin is not entry:
+            findings.notes.append(f"line {entry.line}: the clip of line {twin.line} once more, so it counts twice")
 
 
 def _landmarks(entry: Entry, frames: int, folder: Path, findings: Findings) -> NDArray[np.float32] | None:

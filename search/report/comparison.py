@@ -11,7 +11,7 @@ from markupsafe import Markup
 from numpy.typing import NDArray
 
 from mernas.evaluation.bootstrap import difference_interval
-from mernas.evaluation.picking import format_size
+from mernas.evaluation.picking import format_size, parse_size
 from mernas.search.choosing import repeated_predictions
 from mernas.search.finished import FinishedRun
 from mernas.search.report.drawing import element
@@ -87,8 +87,11 @@ def compare(runs: Sequence[FinishedRun]) -> dict[str, Any]:
     names = run_names(runs)
     rows = [network_estimates(run) for run in runs]
     everything = [every_row(run) for run in runs]
-    titles = list(dict.fromkeys(one.title for own in everything for one in own if one.kind != "baseline"))
-    titles += list(dict.fromkeys(one.title for own in everything for one in own if one.kind == "baseline"))
+    kinds = {one.title: one.kind for own in everything for one in own}
+    titles = sorted(
+        (title for title, kind in kinds.items() if kind == "budget"), key=lambda title: parse_size(title[1:])
+    )
+    titles += [title for kind in ("rule", "baseline") for title, own in kinds.items() if own == kind]
     return {
         "runs": [_line(run, name, number) for number, (run, name) in enumerate(zip(runs, names, strict=True))],
         "fronts_wide": draw_fronts(runs, rows, names),

@@ -255,7 +255,7 @@ def _facts(run: FinishedRun) -> list[tuple[str, str]]:
     stated = plan.description
     facts = [
         ("Plan", plan.hash),
-        ("Clips, labels", f"{plan.dataset.fingerprint}, {plan.dataset.label_fingerprint}"),
+        ("Clips, labels", f"{stated['data']['content']}, {stated['data']['labels']}"),  # no frames are at hand here
         ("mernas, engine", f"{stated['mernas']}, {stated['engine']}"),
         ("Space", f"{plan.space_name} ({stated['space']['hash']})"),
         ("Sampler", str(settings.sampler)),

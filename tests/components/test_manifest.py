@@ -327,13 +327,24 @@ def test_default_names_of_clips_are_short_where_they_can_be_and_never_equal(home
 
 
 def test_the_same_recording_twice_without_a_name_is_told(home: Path) -> None:
-    (told,) = mistakes(home, HEAD, "a,01,x", "a,01,y")
+    (told,) = mistakes(home, HEAD, "a,01,x", "a,01,x", "b,01,y")
     assert "line 3, clip: must be another clip than that of line 2, found a" in told
 
 
 def test_subjects_of_several_datasets_are_told_apart(home: Path) -> None:
     data, _ = read(home, f"{HEAD},dataset", "a,01,x,one", "b,01,y,two", "c,01,y,")
     assert data.subjects == ("clips/01", "one/01", "two/01")
+
+
+def test_one_clip_must_have_one_emotion_and_is_noted_when_it_counts_twice(home: Path) -> None:
+    with pytest.raises(DataError) as error:
+        read(home, f"{HEAD},clip,apex", "a,01,positive,x,2", "a,01,negative,y,2", "b,01,negative,,")
+    (problem,) = error.value.problems
+    assert str(problem).startswith("clips.csv, line 3, emotion: must be positive as in line 2, which is the same clip")
+    data, notes = read(home, f"{HEAD},clip,apex", "a,01,positive,x,2", "a,01,positive,y,2", "a,01,negative,z,3")
+    assert len(data) == 3
+    assert "line 3: the clip of line 2 once more, so it counts twice" in notes
+    assert not any("line 4" in note for note in notes)  # another apex is another clip
 
 
 def test_one_recording_must_have_one_subject_whatever_its_file_and_moments(home: Path) -> None:
@@ -422,7 +433,9 @@ def test_wrong_landmarks_are_told(home: Path) -> None:
     (home / "no.npy").write_bytes(b"\x93NUMPY\x01\x00")
     (home / "no.csv").write_text("x_0,y_0\n1,2\n")
     rows = ["short.npy", "shape.npy", "relative.npy", "gap.npy", "objects.npy", "no.npy", "no.csv", "gone.npy"]
-    told = mistakes(home, f"{HEAD},landmarks,clip", *[f"a,01,{'xy'[n % 2]},{r},{n}" for n, r in enumerate(rows)])
+    told = mistakes(
+        home, f"{HEAD},landmarks,clip", *[f"{'ab'[n % 2]},01,{'xy'[n % 2]},{r},{n}" for n, r in enumerate(rows)]
+    )
     parts = [
         "for each of the 5 frames, found the shape (4, 68, 2)",
         "found the shape (5, 5, 2)",

@@ -112,3 +112,13 @@ def test_a_folder_is_held_by_what_was_proposed_in_it_and_by_nothing_in_a_neighbo
     ledger.close()
     with pytest.raises(PlanError, match="belongs to another plan"):
         claim(first, tmp_path / name)
+
+
+def test_numbers_of_another_kind_are_told_together_as_the_command_line_would(
+    toy: Callable[..., Dataset], toy_space: Path
+) -> None:
+    with pytest.raises(PlanError) as error:
+        planned(toy(), toy_space, trials="2", batch=2.5, seeds=True)
+    told = [str(problem) for problem in error.value.problems]
+    assert [one.partition(":")[0] for one in told] == ["--trials", "--batch", "--seeds"]
+    assert all("must be a whole number" in one for one in told)

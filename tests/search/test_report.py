@@ -28,6 +28,7 @@ from sklearn.metrics import confusion_matrix, f1_score
 
 import mernas.components  # noqa: F401  # registers every component
 from mernas.components.datasets.clip import Clip, Dataset
+from mernas.evaluation.picking import format_size, parse_size
 from mernas.search.audit import make_audit
 from mernas.search.choosing import repeated_predictions
 from mernas.search.finished import FinishedRun, open_run
@@ -573,6 +574,25 @@ def test_a_comparison_holds_the_figures_of_all_runs(run: FinishedRun, other: Fin
     differences = {row[0]: row[1:] for row in table(page, "Difference in nested UF1")}
     expected = next(one for one in paired_differences(run, other) if one.title == "best")
     assert differences["best"][1] == f"[{printed(expected.low)}, {printed(expected.high)}]"
+
+
+def test_the_page_names_the_clips_and_labels_as_the_plan_does(run: FinishedRun) -> None:
+    stated = run.plan.description["data"]
+    assert f"{stated['content']}, {stated['labels']}" in make_report([run])
+
+
+def test_a_comparison_has_budgets_in_order_whichever_run_has_them(run: FinishedRun, other: FinishedRun) -> None:
+    missing = other.chosen.front[0]
+    fewer = replace(
+        run,
+        chosen=replace(run.chosen, front=run.chosen.front[1:]),
+        tables=replace(run.tables, front=run.tables.front.iloc[1:]),
+    )
+    rows = [row[0] for row in table(read(make_report([fewer, other])), "Nested UF1 with its 95% interval")]
+    budgets = [row for row in rows if row.startswith("≤")]
+    assert f"≤{format_size(missing.budgets[0])}" in budgets
+    assert budgets == sorted(budgets, key=lambda title: parse_size(title[1:]))
+    assert rows[: len(budgets)] == budgets
 
 
 def test_budgets_that_one_run_merges_are_compared_one_by_one(run: FinishedRun, other: FinishedRun) -> None:
