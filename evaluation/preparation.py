@@ -3,15 +3,17 @@
 A recipe is the part of a stream that looks at one clip at a time: its pre-processing steps and its input. Its maps
 lie in `CACHE/<recipe>/<collection>.npy`, one row per distinct clip content in the order of the fingerprints, beside the
 list of those fingerprints. Nothing in the cache tells a name, a path or a label. A second run computes nothing; a
-collection that shares clips with an earlier one computes only what is new.
+collection that shares clips with an earlier one computes only what is new. What is finished when somebody stops the
+work is a collection too.
 """
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
-from collections.abc import Callable, Iterable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -81,7 +83,8 @@ def prepare(
         recipe: What is done to each.
         cache: The folder to keep maps in; `default_cache()` if None.
         workers: How many threads compute.
-        progress: Called with (done, of how many) as maps are computed; not called if nothing is.
+        progress: Called with (done, of how many) as maps are computed; not called if nothing is. Whatever it raises
+            ends the work: clips under way are finished, the others are not begun, and what is finished is kept.
 
     Returns:
         An array (N, C, H, W), in the order of the clips.
@@ -91,7 +94,7 @@ def prepare(
     """
     folder = (cache or default_cache()) / recipe.hash
     fingerprints = sorted({clip.fingerprint for clip in clips})
-    collection = content_hash([fingerprint.encode() for fingerprint in fingerprints])
+    collection = _collection(fingerprints)
     shape = instantiate(recipe.input).shape
     maps = _stored(folder, collection, shape)
     if maps is None:
@@ -102,6 +105,11 @@ def prepare(
             raise DataError(Problem(str(folder), "prepared maps cannot be read back", "", "free some disk space"))
     places = {fingerprint: place for place, fingerprint in enumerate(fingerprints)}
     return maps[[places[clip.fingerprint] for clip in clips]]
+
+
+def _collection(fingerprints: Sequence[str]) -> str:
+    """What the maps of some clips are called in the cache."""
+    return content_hash([fingerprint.encode() for fingerprint in fingerprints])
 
 
 def _stored(folder: Path, collection: str, shape: tuple[int, ...]) -> NDArray[np.float32] | None:
@@ -124,7 +132,7 @@ def _listed(folder: Path, collection: str) -> list[str] | None:
         return None
     if not isinstance(found, list) or not all(isinstance(fingerprint, str) for fingerprint in found):
         return None
-    return found if content_hash([fingerprint.encode() for fingerprint in found]) == collection else None
+    return found if _collection(found) == collection else None
 
 
 def _compute(
@@ -137,27 +145,47 @@ def _compute(
 ) -> NDArray[np.float32]:
     shape = instantiate(recipe.input).shape
     known = _known_rows(folder, set(fingerprints), shape)
-    missing = [fingerprint for fingerprint in fingerprints if fingerprint not in known]
     by_content = {clip.fingerprint: clip for clip in clips}
-    problems: list[Problem] = []
+    missing = {fingerprint: by_content[fingerprint] for fingerprint in fingerprints if fingerprint not in known}
 
-    prepared = _preparer(recipe)
     maps = np.empty((len(fingerprints), *shape), dtype=np.float32)
     places = {fingerprint: place for place, fingerprint in enumerate(fingerprints)}
     for fingerprint, row in known.items():
         maps[places[fingerprint]] = row
-    with ThreadPoolExecutor(max_workers=max(workers, 1)) as pool:
-        results = pool.map(prepared, [by_content[fingerprint] for fingerprint in missing])
-        for done, (fingerprint, result) in enumerate(zip(missing, results, strict=True), start=1):
-            if isinstance(result, Problem):
-                problems.append(result)
-            else:
-                maps[places[fingerprint]] = result
-            if progress is not None:
-                progress(done, len(missing))
+    problems: dict[str, Problem] = {}
+    finished: list[str] = []
+    try:
+        with contextlib.closing(_as_made(_preparer(recipe), missing, workers)) as made:
+            for done, (fingerprint, result) in enumerate(made, start=1):
+                if isinstance(result, Problem):
+                    problems[fingerprint] = result
+                else:
+                    maps[places[fingerprint]] = result
+                    finished.append(fingerprint)
+                if progress is not None:
+                    progress(done, len(missing))
+    except BaseException:  # whoever stops it loses nothing that is finished
+        if finished:
+            finished.sort()
+            with contextlib.suppress(DataError):  # a full disk must not hide why the work has ended
+                _store(folder, _collection(finished), finished, maps[[places[one] for one in finished]])
+        raise
     if problems:
-        raise DataError(problems)
+        raise DataError([problems[fingerprint] for fingerprint in missing if fingerprint in problems])
     return maps
+
+
+def _as_made(
+    prepared: Callable[[Clip], NDArray[np.float32] | Problem], clips: Mapping[str, Clip], workers: int
+) -> Generator[tuple[str, NDArray[np.float32] | Problem], None, None]:
+    """The maps of some clips as they are finished; when it is closed, the clips that are not begun never will be."""
+    with ThreadPoolExecutor(max_workers=max(workers, 1)) as pool:
+        try:
+            waiting = {pool.submit(prepared, clip): fingerprint for fingerprint, clip in clips.items()}
+            for future in as_completed(waiting):
+                yield waiting.pop(future), future.result()  # taken out, so that nothing is held twice
+        finally:
+            pool.shutdown(wait=True, cancel_futures=True)
 
 
 def prepare_now(clips: Sequence[Clip], recipe: Recipe) -> NDArray[np.float32]:

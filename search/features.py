@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
@@ -18,6 +17,7 @@ from mernas.evaluation.preparation import Recipe, prepare, recipes_of
 from mernas.evaluation.rows import RowBook
 from mernas.search.executor import Interrupted
 from mernas.search.reporter import Reporter
+from mernas.search.workers import cores
 from mernas.space.genotype import Genotype
 
 
@@ -53,7 +53,7 @@ class FeatureShelf:
 
         Raises:
             DataError: If a clip cannot be prepared.
-            Interrupted: If `stopping` said so; what was prepared of the recipe under way is lost.
+            Interrupted: If `stopping` said so; the clips that are finished by then are kept.
         """
         genotypes = list(genotypes)
         for recipe in recipes_of(genotypes):
@@ -91,4 +91,4 @@ class FeatureShelf:
             if done < total and self._stopping():
                 raise Interrupted
 
-        return prepare(clips, recipe, self._cache, os.cpu_count() or 1, progress)
+        return prepare(clips, recipe, self._cache, cores(), progress)

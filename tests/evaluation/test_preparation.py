@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 
 from mernas.components.datasets.clip import Clip, Dataset
 from mernas.evaluation.preparation import Recipe, default_cache, prepare, recipe_of
@@ -136,3 +138,63 @@ def test_all_clips_that_cannot_be_prepared_are_told_at_once(
 def test_the_cache_lies_where_the_user_says(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("MERNAS_CACHE", str(tmp_path))
     assert default_cache() == tmp_path / "prepared"
+
+
+class Stop(Exception):
+    """The user wants to stop."""
+
+
+def counting(clips: Sequence[Clip], seconds: float) -> tuple[list[Clip], list[str]]:
+    """The same clips, whose maps take so long to read, and the fingerprints of those that were read."""
+    read: list[str] = []
+
+    def slowly(clip: Clip) -> Clip:
+        def flow() -> NDArray[np.float32]:
+            time.sleep(seconds)
+            read.append(clip.fingerprint)
+            return clip.given["flow"]()
+
+        return replace(clip, given={**clip.given, "flow": flow})
+
+    return [slowly(clip) for clip in clips], read
+
+
+def stop_at(number: int) -> Callable[[int, int], None]:
+    def progress(done: int, total: int) -> None:
+        if done == number:
+            raise Stop
+
+    return progress
+
+
+def test_stopping_at_the_first_clip_finishes_those_under_way_and_begins_no_other(
+    recipe: Recipe, toy: Callable[..., Dataset], tmp_path: Path
+) -> None:
+    clips, read = counting(toy().clips, 0.05)
+    with pytest.raises(Stop):
+        prepare(clips, recipe, tmp_path, workers=2, progress=stop_at(1))
+    assert 1 <= len(read) <= 6  # 36 without the stop
+
+
+def test_what_was_finished_before_a_stop_is_whole_in_the_cache_and_not_computed_again(
+    recipe: Recipe, toy: Callable[..., Dataset], tmp_path: Path
+) -> None:
+    clips, read = counting(toy().clips, 0.0)
+    with pytest.raises(Stop):
+        prepare(clips, recipe, tmp_path, progress=stop_at(7))
+    (index,) = (tmp_path / recipe.hash).glob("*.json")
+    kept = json.loads(index.read_text())
+    assert len(np.load(index.with_suffix(".npy"))) == len(kept) == 7
+    assert {path.suffix for path in tmp_path.rglob("*") if path.is_file()} == {".npy", ".json"}
+
+    read.clear()
+    maps = prepare(clips, recipe, tmp_path)
+    assert sorted(read) == sorted({clip.fingerprint for clip in clips} - set(kept))
+    assert maps.tobytes() == prepare(clips, recipe, tmp_path / "elsewhere").tobytes()
+
+
+def test_a_stop_on_a_disk_that_is_full_is_a_stop(recipe: Recipe, toy: Callable[..., Dataset], tmp_path: Path) -> None:
+    full = tmp_path / "no folder"
+    full.write_text("")
+    with pytest.raises(Stop):
+        prepare(toy().clips, recipe, full, progress=stop_at(7))
