@@ -8,7 +8,7 @@ order of paths tells the class in several releases. Keys, subjects and the label
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 import torch
@@ -45,10 +45,13 @@ class FeatureStore:
     Attributes:
         maps: Tensors (N, ...) by recipe hash; those of the source domain (M, ...) by `source_key`.
         source: The annotations of the source domain; None unless some pipeline learns from it.
+        origin: Which clips, in which order, the maps are of: stores of one origin hold equal maps under equal keys. By
+            default there is no other store of the same origin.
     """
 
     maps: Mapping[str, Tensor]
     source: SourceRows | None = None
+    origin: object = field(default_factory=object)
 
     def select(self, recipe: str, rows: NDArray[np.int64]) -> Tensor:
         """Return a copy of the maps of some rows."""

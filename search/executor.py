@@ -7,11 +7,12 @@ again and when to give up is the dispatcher's business; an executor only runs wh
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Protocol
 
 from mernas.evaluation.jobs import Job, Outcome
 from mernas.evaluation.limits import memory_per_job
+from mernas.space.genotype import Genotype
 
 if TYPE_CHECKING:  # the maps are tensors, and a driver need not load torch to hand them on
     from mernas.evaluation.custody import FeatureStore
@@ -102,6 +103,37 @@ class SerialExecutor:
 
     def close(self) -> None:
         """There is nothing to let go of."""
+
+
+class StockedExecutor:
+    """Runs blocks in another executor, and gives each its maps when it is handed out: blocks that wait hold none.
+
+    Args:
+        executor: Where the blocks run.
+        store: Returns the maps that some pipelines need.
+    """
+
+    def __init__(self, executor: Executor, store: Callable[[Sequence[Genotype]], FeatureStore]) -> None:
+        self._executor = executor
+        self._store = store
+
+    @property
+    def workers(self) -> int:
+        """How many jobs can run at once."""
+        return self._executor.workers
+
+    def run(self, feed: Feed, on_outcome: Callable[[Job, Outcome], None], stopping: Callable[[], bool]) -> None:
+        """Run until the feed has nothing more; see `Executor.run`."""
+
+        def stocked() -> Block | None:
+            block = feed()
+            return block and replace(block, store=self._store([job.genotype for job in block.jobs]))
+
+        self._executor.run(stocked, on_outcome, stopping)
+
+    def close(self) -> None:
+        """Close the other executor."""
+        self._executor.close()
 
 
 def feed_of(blocks: Iterable[Block]) -> Feed:

@@ -18,7 +18,7 @@ from mernas.evaluation.jobs import Job, JobKey, Outcome, make_job
 from mernas.search.choosing import Chosen, Row, audited_candidates, choose, choose_baselines, outer_jobs
 from mernas.search.costs import outer_block, outer_rows, seconds_per_row
 from mernas.search.dispatch import Dispatcher
-from mernas.search.executor import Executor
+from mernas.search.executor import Executor, StockedExecutor
 from mernas.search.halving import shortened
 from mernas.search.ledger import ACCEPTED, Draw, Ledger
 from mernas.search.plan import Plan
@@ -42,7 +42,7 @@ class Shelf(Protocol):
     """Where the maps of a run come from; see `mernas.search.features.FeatureShelf`."""
 
     def store(self, genotypes: Iterable[Genotype], /) -> FeatureStore:
-        """Return a store that holds at least the maps that some pipelines need."""
+        """Return a store that holds the maps that some pipelines need, preparing those that are missing."""
 
 
 @dataclass(eq=False)
@@ -85,6 +85,7 @@ class NestedSearch:
             self.count = count_parameters
         self._shelf, self._count = self.shelf, self.count
         self._memory = Memory()
+        self._stocked = StockedExecutor(self.executor, self.store)
         self._sizes: dict[str, int | None] = {}
         self._keys: dict[str, JobKey] = {}
         self._finished: set[str] = set()
@@ -133,7 +134,7 @@ class NestedSearch:
                     break
                 tasks = self.unfinished(self.inner_tasks(self._undecided(proposals)))
                 if tasks:
-                    store = self.store([job.genotype for _, job in tasks])
+                    store = self.prepare([job.genotype for _, job in tasks])
                     if not started:
                         self.reporter.stage("Search", len(tasks) + self._to_come())
                         started = True
@@ -144,7 +145,7 @@ class NestedSearch:
 
         queue = RaceQueue(self._open) if self.plan.settings.racing else None
         say, batch = self.reporter.say, self._record_batch
-        Dispatcher(self.executor, self._record_job, say, more, queue, batch).run(self.stopping)
+        Dispatcher(self._stocked, self._record_job, say, more, queue, batch).run(self.stopping)
 
     def next_proposals(self) -> list[tuple[str, Genotype]]:
         """Return (study, genotype) of what the studies want to train next, and count their batches as proposed.
@@ -326,8 +327,8 @@ class NestedSearch:
         waiting = self.unfinished(tasks)
         if not waiting:
             return
-        store = self.store([job.genotype for _, job in waiting])
-        dispatcher = Dispatcher(self.executor, self._record_job, self.reporter.say, record_batch=self._record_batch)
+        store = self.prepare([job.genotype for _, job in waiting])
+        dispatcher = Dispatcher(self._stocked, self._record_job, self.reporter.say, record_batch=self._record_batch)
         self.reporter.stage(title, self._hand_over(dispatcher, waiting, store, most))
         dispatcher.run(self.stopping)
 
@@ -409,3 +410,13 @@ class NestedSearch:
     def store(self, genotypes: Iterable[Genotype]) -> FeatureStore:
         """Return the maps that some pipelines need."""
         return self._shelf.store(genotypes)
+
+    def prepare(self, genotypes: Iterable[Genotype]) -> FeatureStore:
+        """Have the maps of some pipelines prepared, and return a store that holds none of them.
+
+        It stands in for the maps of jobs that wait, which would not fit into memory; a block is given its own when it
+        is handed out.
+        """
+        for genotype in dict.fromkeys(genotypes):
+            self.store([genotype])
+        return self.store(())

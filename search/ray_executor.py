@@ -4,6 +4,11 @@ A Tune trial is one block. Tune asks a searcher of ours for the next one, starts
 for later blocks, and tells a callback of ours each step's result, which is one job's outcome. Tune runs in a thread of
 its own for as long as the executor lives; proposals, ledger and labels stay in the caller's thread. Tune's own
 files, tables and restarts are not used: the ledger is the only truth.
+
+Maps lie in Ray's object store, once for all workers of a machine. The driver keeps references to those that were used
+lately and to all that blocks under way need; the store lets go of the others. A block that has been sent keeps its own
+maps whatever the driver does, since the references are part of what is sent. Ray keeps what a process was started with
+for as long as it lives, so the maps of every worker's first block stay as well.
 """
 
 from __future__ import annotations
@@ -12,33 +17,37 @@ import contextlib
 import queue
 import threading
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from mernas.search.ray_session import (  # isort: skip  # before Ray: it sets Ray's environment
     count_workers,
     last_line,
+    object_store_bytes,
     resources,
     start_ray,
 )
 import ray
 from ray.exceptions import ActorUnavailableError, RayActorError
-from torch import Tensor
 
-from mernas.evaluation.custody import source_key
+from mernas.evaluation.custody import FeatureStore, source_key
 from mernas.evaluation.jobs import CRASH, OUT_OF_MEMORY, TIME_OUT, Job, Outcome, learns_from_source, seconds_for
 from mernas.evaluation.limits import memory_per_job
 from mernas.evaluation.preparation import recipe_of
 from mernas.search.executor import Block, Feed, Interrupted
 from mernas.search.ray_tune import Arrived, Board, Crew, Lost, Stopped, run_tune
 from mernas.search.ray_worker import Content, Parcel
+from mernas.search.recent import Recent
 from mernas.space.errors import Problem, RunError
 
 AHEAD = 2
 """Blocks handed to Tune for each worker: one that runs and one that waits, so that no worker ever waits."""
 MOST_MOVES = 5
 """So often a job may lose its machine before that counts against the job."""
+SHARE_KEPT = 0.5
+"""So much of the object store do maps take at most, beside those of blocks under way: the rest has to hold these."""
 
 
 class RayExecutor:
@@ -52,6 +61,8 @@ class RayExecutor:
         imports: Modules that workers import first, where components of the user's own are registered.
         log: Where what Ray Tune prints goes; nowhere by default.
         grace: Seconds that a job gets beyond its limit before its worker is ended, if it hears no alarm.
+        most: How many bytes of maps to keep in the object store, beside those of blocks under way; by default half of
+            what this machine's part of it has room for.
 
     Raises:
         UnavailableError: If there is no such cluster, or no GPU in it.
@@ -66,6 +77,7 @@ class RayExecutor:
         imports: tuple[str, ...] = (),
         log: Path | None = None,
         grace: float = 30.0,
+        most: int | None = None,
     ) -> None:
         self._owns = not ray.is_initialized()
         if self._owns:
@@ -82,11 +94,12 @@ class RayExecutor:
         self._imports, self._log, self._grace = imports, log, grace
         self._board = Board(crew=Crew(self.workers))
         self._thread: threading.Thread | None = None
-        self._maps: dict[str, tuple[Tensor, Any]] = {}
+        # By recipe: what the maps are of (`FeatureStore.origin`), and where in the object store they lie.
+        self._maps = Recent[tuple[object, Any]](int(object_store_bytes() * SHARE_KEPT) if most is None else most)
         self._parcels: dict[str, Parcel] = {}
         self._blocks: dict[str, deque[Job]] = {}
-        self._stores: dict[str, Block] = {}
-        self._back: deque[Block] = deque()
+        self._contents: dict[str, Content] = {}
+        self._back: deque[Content] = deque()
         self._moves: dict[str, int] = {}
         self._handed_out = 0
 
@@ -110,10 +123,10 @@ class RayExecutor:
                 self._board.stop.set()
                 self._take_back()
             while not self._board.stop.is_set() and len(self._blocks) < AHEAD * self.workers:
-                block = self._back.popleft() if self._back else feed()
-                if block is None:
+                content = self._back.popleft() if self._back else self._packed(feed())
+                if content is None:
                     break
-                self._hand_out(block)
+                self._hand_out(content)
             if not self._blocks:
                 break
             try:
@@ -133,20 +146,17 @@ class RayExecutor:
         if self._owns:
             ray.shutdown()
 
-    def _hand_out(self, block: Block) -> None:
-        name = f"{self._handed_out:06d}"
-        self._handed_out += 1
+    def _packed(self, block: Block | None) -> Content | None:
+        """What a block is to a worker, its maps in the object store."""
+        if block is None:
+            return None
         recipes = {recipe_of(stream).hash for job in block.jobs for stream in job.genotype.streams}
         learning = [job.genotype for job in block.jobs if learns_from_source(job.genotype)]
         recipes |= {source_key(recipe_of(stream).hash) for genotype in learning for stream in genotype.streams}
-        for recipe in recipes:
-            maps = block.store.maps[recipe]
-            # A recipe says what is computed, not of which clips in which order: only the same array is the same.
-            if recipe not in self._maps or self._maps[recipe][0] is not maps:
-                self._maps[recipe] = (maps, ray.put(maps.numpy()))
-        content = Content(
+        needed = recipes.union(*(content.maps for content in (*self._contents.values(), *self._back)))
+        return Content(
             jobs=block.jobs,
-            maps={recipe: self._maps[recipe][1] for recipe in recipes},
+            maps={recipe: self._reference(recipe, block.store, needed) for recipe in sorted(recipes)},
             source=block.store.source if learning else None,
             memory=self._memory,
             imports=self._imports,
@@ -154,8 +164,23 @@ class RayExecutor:
             grace=self._grace,
             together=block.together,
         )
-        self._blocks[name] = deque(block.jobs)
-        self._stores[name] = block
+
+    def _reference(self, recipe: str, store: FeatureStore, needed: Collection[str]) -> Any:
+        """Where in the object store the maps of a recipe lie; they are put there if need be."""
+        known = self._maps.get(recipe)
+        # A recipe says what is computed, not of which clips in which order.
+        if known is not None and known[0] is store.origin:
+            return known[1]
+        maps = store.maps[recipe]
+        reference = ray.put(maps.numpy())
+        self._maps.keep(recipe, (store.origin, reference), maps.nbytes, needed)
+        return reference
+
+    def _hand_out(self, content: Content) -> None:
+        name = f"{self._handed_out:06d}"
+        self._handed_out += 1
+        self._blocks[name] = deque(content.jobs)
+        self._contents[name] = content
         self._parcels[name] = Parcel(ray.put(content))
         self._board.blocks.put((name, self._parcels[name]))
 
@@ -183,21 +208,21 @@ class RayExecutor:
         if event.trial not in self._blocks:
             return  # all its jobs are done, and its worker has waited for more
         jobs = self._blocks[event.trial]
-        block = self._stores[event.trial]
+        content = self._contents[event.trial]
         self._forget(event.trial)
         if isinstance(event, Lost) and jobs:
             if not isinstance(event.error, RayActorError) or event.error.actor_init_failed:
                 rule = "a worker cannot do its work"
                 raise RunError(Problem("Ray", rule, last_line(event.error), "see log.txt"))
             # None of a block that trains together has come back: it is to blame as one, and runs again as one.
-            step = [jobs.popleft() for _ in range(len(jobs) if block.together else 1)]
+            step = [jobs.popleft() for _ in range(len(jobs) if content.together else 1)]
             failure = self._blame(step, event.error, event.seconds)
             if not failure:
                 jobs.extendleft(reversed(step))
             for job in step if failure else ():
                 on_outcome(job, Outcome(job.key, None, failure=failure, attempts=job.attempt))
         if jobs and not self._board.stop.is_set():
-            self._back.append(Block(tuple(jobs), block.store, block.together))
+            self._back.append(replace(content, jobs=tuple(jobs)))
 
     def _blame(self, jobs: Sequence[Job], error: RayActorError, seconds: float) -> str:
         """Name the failure of a step whose worker was lost; empty if it was its machine that was lost."""
@@ -216,4 +241,4 @@ class RayExecutor:
         return f"{CRASH}: its worker was lost"
 
     def _forget(self, name: str) -> None:
-        del self._blocks[name], self._stores[name], self._parcels[name]
+        del self._blocks[name], self._contents[name], self._parcels[name]

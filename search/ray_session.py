@@ -100,6 +100,13 @@ def resources() -> dict[str, float]:
     return found
 
 
+def object_store_bytes() -> int:
+    """Return how many bytes the object store of this machine has room for; 0 if Ray does not say."""
+    here = ray.get_runtime_context().get_node_id()
+    nodes: list[dict[str, Any]] = ray.nodes()  # type: ignore[no-untyped-call]  # Ray leaves it untyped
+    return next((int(node["Resources"].get("object_store_memory", 0)) for node in nodes if node["NodeID"] == here), 0)
+
+
 def count_workers(workers: int | None, device: str) -> int:
     """Return how many workers there are: as many as asked for, or one for each core, or four for each GPU.
 

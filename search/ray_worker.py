@@ -132,7 +132,10 @@ class BlockTrainable(tune.Trainable):
         return {OUTCOMES: outcomes, DONE: self._place == len(self._content.jobs)}
 
     def _take(self, config: dict[str, Any]) -> None:
-        content = config["parcel"].content
+        parcel: Parcel = config["parcel"]
+        # Every result bears the configuration, and Tune keeps the last one of every trial: with the reference in it,
+        # the object store could never let go of a block, nor of its maps.
+        content, parcel.content = parcel.content, None
         if content is None:  # the driver took its jobs back
             self._content, self._place = NOTHING, 0
             return

@@ -7,6 +7,7 @@ import os
 import signal
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -15,6 +16,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 
 from mernas.components.datasets.clip import Dataset
 from mernas.evaluation.custody import FeatureStore
@@ -379,8 +381,90 @@ def test_workers_map_the_features_without_copying_and_cannot_write_to_them(ray_h
 def test_a_finished_block_leaves_nothing_in_the_object_store_but_maps(shared: Any, jobs: Jobs) -> None:
     collect(shared, jobs.blocks(jobs.make()))
     assert shared._blocks == {}
-    assert shared._stores == {}
+    assert shared._contents == {}
     assert len(shared._maps) == 1
+
+
+PIPELINE_OF_RECIPE = """
+streams: [{{input: {{optical_flow: {{estimator: given, size: {}, centre: {}, quantities: {}}}}}}}]
+classifier: {{majority: {{}}}}
+"""
+
+
+def jobs_of_many_recipes(jobs: Jobs) -> list[Job]:
+    """Jobs that cost nothing, each of a recipe of its own, those with the largest maps first."""
+    made = []
+    for size in (112, 84, 64, 60, 56):
+        for centre in ("none", "median"):
+            for quantities in ("u+v+strain", "u+v", "strain"):
+                genotype = parse_genotype(PIPELINE_OF_RECIPE.format(size, centre, quantities))
+                made.append(make_job(genotype, jobs.data.subjects[:1], jobs.book, 3, 0, seconds=60.0)[1])
+    return made
+
+
+def test_the_object_store_lets_go_of_maps_that_no_block_under_way_needs(
+    jobs: Jobs, ray_executors: RayExecutors
+) -> None:
+    import ray
+
+    large, small = jobs_of_many_recipes(jobs)[:-6], jobs_of_many_recipes(jobs)[-6:]
+    made, most = [*small, *large], 5_000_000
+    before = ray.available_resources()["object_store_memory"]
+    executor: Any = ray_executors.fresh(most=most)
+    found: dict[str, Outcome] = {}
+    blocks = (block for job in made for block in jobs.blocks([job]))
+    every = sum(job_maps(jobs, job) for job in made)
+    under_way = 5 * max(job_maps(jobs, job) for job in made)  # two for each worker, and the one that is handed out
+
+    def arrived(job: Job, outcome: Outcome) -> None:
+        found[job.key] = outcome
+        assert executor._maps.size <= most + under_way
+
+    executor.run(feed_of(blocks), arrived, never)
+    for job in made:
+        assert np.array_equal(found[job.key].probabilities, run_job(job, jobs.store([job])).probabilities)  # type: ignore[arg-type]  # not None
+    # The last blocks' maps are in use to the end. Those of the blocks that workers were started with stay with them.
+    bound = most + sum(job_maps(jobs, job) for job in (*small, *large[-6:]))
+    used, until = every, time.monotonic() + 20
+    while used > bound and time.monotonic() < until:  # Ray hears of it after a while
+        time.sleep(0.2)
+        used = before - ray.available_resources().get("object_store_memory", 0.0)
+    assert used <= bound < every / 2
+
+
+def job_maps(jobs: Jobs, job: Job) -> int:
+    """The bytes of a job's maps."""
+    return sum(maps.nbytes for maps in jobs.store([job]).maps.values())
+
+
+def test_a_block_keeps_its_maps_when_the_driver_has_let_go_of_them(jobs: Jobs, ray_executors: RayExecutors) -> None:
+    import ray
+
+    executor: Any = ray_executors.fresh(most=0)
+    first, *others = jobs_of_many_recipes(jobs)[-6:]
+    (block,) = jobs.blocks([first])
+    parcel = ray.put(executor._packed(block))
+    for job in others:  # no block is under way, so that each takes the place of the one before
+        executor._packed(jobs.blocks([job])[0])
+    assert len(executor._maps) == 1
+    (maps,) = jobs.store([first]).maps.values()
+    (reference,) = ray.get(parcel).maps.values()
+    assert np.array_equal(ray.get(reference, timeout=10), maps.numpy())
+
+
+def test_a_worker_holds_no_maps_but_those_of_its_block(jobs: Jobs, ray_executors: RayExecutors) -> None:
+    import ray
+
+    from mernas.search.ray_worker import BlockTrainable, Parcel
+
+    executor: Any = ray_executors.fresh(imports=())
+    packed = [executor._packed(jobs.blocks([job])[0]) for job in jobs_of_many_recipes(jobs)[-3:]]
+    threads = torch.get_num_threads()
+    worker = BlockTrainable({"parcel": Parcel(ray.put(packed[0]))})
+    for content in packed:
+        worker.reset_config({"parcel": Parcel(ray.put(content))})
+        assert set(worker._maps) == set(content.maps)
+    torch.set_num_threads(threads)
 
 
 @pytest.mark.parametrize("kind", ["serial", "ray"])
