@@ -40,7 +40,8 @@ def load_space(name: str | Path, facts: Facts, registry: Registry = REGISTRY) ->
         registry: The components.
 
     Raises:
-        SpaceError: With every mistake in the file; a rule that would widen the space is one.
+        SpaceError: With every mistake in the file; a rule that would widen the space is one, and so is a component
+            to keep that the extended space has not.
     """
     space, problems = _load(name, SearchSpace(frozenset(facts), registry=registry), ())
     raise_all(SpaceError, problems)
@@ -90,11 +91,12 @@ def _load(name: str | Path, full: SearchSpace, above: tuple[str, ...]) -> tuple[
     if parent in here:
         return full, [Problem(subject, "extends itself", " > ".join((*here, parent)))]
     space, problems = _load(parent, full, here)
-    narrowed, more = _restrict(space, {key: rule for key, rule in rules.items() if key != "extends"}, subject)
+    extended = str(rules.get("extends", base))
+    narrowed, more = _restrict(space, {key: rule for key, rule in rules.items() if key != "extends"}, subject, extended)
     return narrowed, problems + more
 
 
-def _restrict(space: SearchSpace, rules: Any, subject: str) -> tuple[SearchSpace, list[Problem | str]]:
+def _restrict(space: SearchSpace, rules: Any, subject: str, extended: str) -> tuple[SearchSpace, list[Problem | str]]:
     problems: list[Problem | str] = []
     for key in rules:
         if key not in ("keep", "drop", "set"):
@@ -104,7 +106,8 @@ def _restrict(space: SearchSpace, rules: Any, subject: str) -> tuple[SearchSpace
     for word in ("keep", "drop"):
         for axis, names in _mapping(rules, word, subject, problems).items():
             names = [] if names == "none" else [names] if isinstance(names, str) else names
-            listed = _known_names(space, axis, names, f"{subject}, {word}, {axis}", problems)
+            of = extended if word == "keep" else None
+            listed = _known_names(space, axis, names, f"{subject}, {word}, {axis}", of, problems)
             if listed is None:
                 continue
             left = frozenset(space.names(axis)) & kept.get(axis, frozenset(space.names(axis)))
@@ -148,8 +151,12 @@ def _mapping(rules: Any, word: str, subject: str, problems: list[Problem | str])
 
 
 def _known_names(
-    space: SearchSpace, axis: Any, names: Any, where: str, problems: list[Problem | str]
+    space: SearchSpace, axis: Any, names: Any, where: str, extended: str | None, problems: list[Problem | str]
 ) -> frozenset[str] | None:
+    """The names of a rule, or None after a problem; names to keep must be some of the extended space.
+
+    Whether the data at hand offer them is not asked: a file is for other data too.
+    """
     if not isinstance(names, list):
         problems.append(Problem(where, "must be a list of names", repr(names)))
         return None
@@ -161,6 +168,11 @@ def _known_names(
             space.registry.get(str(axis), str(name))
         except UnknownNameError as error:
             problems += [f"{where}: {problem}" for problem in error.problems]
+        else:
+            if extended is not None and str(name) not in space.names(str(axis)):
+                rule = f"is not in {extended}, which this file extends"
+                remedy = "write `extends: full`, which begins with every component in its full range, or leave it out"
+                problems.append(Problem(f'{where} "{name}"', rule, "", remedy))
     return frozenset(map(str, names)) if len(problems) == before else None
 
 

@@ -9,14 +9,15 @@ from pathlib import Path
 import pytest
 
 import mernas.components  # noqa: F401
+from mernas.space.catalogue import EVERYTHING
 from mernas.space.errors import MernasError, Problem, SpaceError, UnavailableError, UnknownNameError
 from mernas.space.genotype import from_complete, parse_genotype
 from mernas.space.parameters import choice, integer
 from mernas.space.presets import load_preset
 from mernas.space.registry import Registry, register
-from mernas.space.restriction import load_space
+from mernas.space.restriction import load_space, rules_of
 from mernas.space.taxonomy import APEX, FRAMES, GIVEN_FLOW, GIVEN_STRAIN, ONSET
-from mernas.space.yaml_text import load_yaml
+from mernas.space.yaml_text import dump_yaml, load_yaml
 
 MAPS = frozenset({GIVEN_FLOW, GIVEN_STRAIN})
 REST = "tasks: [{emotion: {head: linear}}]\nloss: cross_entropy\n"
@@ -88,6 +89,59 @@ def test_a_space_file_that_leaves_nothing_says_so(tmp_path: Path) -> None:
     path.write_text("keep: {loss: [cross_entropy]}\ndrop: {loss: [cross_entropy]}\n")
     with pytest.raises(SpaceError, match="leaves no component"):
         load_space(path, MAPS)
+
+
+def test_a_component_to_keep_that_the_extended_space_lacks_is_a_mistake_of_its_own(tmp_path: Path) -> None:
+    path = tmp_path / "space.yaml"
+    path.write_text("keep: {block: [dense, convolution], input: [apex_frame, bi_woof], head: [lineer, capsule]}\n")
+    with pytest.raises(SpaceError) as error:
+        load_space(path, MAPS)
+    told = messages(error)
+    remedy = "Write `extends: full`, which begins with every component in its full range, or leave it out."
+    absent = ('block "dense"', 'input "bi_woof"', 'head "capsule"')
+    expected = [f"{path}, keep, {name}: is not in standard, which this file extends. {remedy}" for name in absent]
+    assert [message for message in told if "is not known" not in message] == expected
+    (unknown,) = (message for message in told if message not in expected)
+    assert 'head "lineer": is not known. Did you mean "linear"' in unknown
+
+
+def test_a_single_component_to_keep_that_the_extended_space_lacks_is_not_called_none(tmp_path: Path) -> None:
+    path = tmp_path / "space.yaml"
+    path.write_text("keep: {block: [dense]}\n")
+    with pytest.raises(SpaceError) as error:
+        load_space(path, MAPS)
+    (message,) = messages(error)
+    assert 'block "dense": is not in standard' in message
+    (tmp_path / "wide.yaml").write_text("extends: full\nkeep: {block: [dense]}\n")
+    assert load_space(tmp_path / "wide.yaml", MAPS).names("block") == ("dense",)
+    (tmp_path / "own.yaml").write_text("extends: wide.yaml\nkeep: {block: [dense, convolution]}\n")
+    with pytest.raises(SpaceError, match=r'block "convolution": is not in wide\.yaml, which this file extends'):
+        load_space(tmp_path / "own.yaml", MAPS)
+
+
+def test_a_component_to_keep_may_be_one_that_the_data_at_hand_cannot_have(tmp_path: Path) -> None:
+    path = tmp_path / "space.yaml"
+    path.write_text("keep: {flow_estimator: [dis, given], input: [apex_frame, optical_flow]}\n")
+    assert load_space(path, MAPS).names("input") == ("apex_frame", "optical_flow")
+    path.write_text("extends: full\nkeep: {flow_estimator: [given, tvl1]}\n")  # tvl1 needs an extra
+    assert load_space(path, MAPS).names("flow_estimator") == ("given", "tvl1")
+
+
+SHIPPED_FILES = sorted(
+    path
+    for folder in ("space/spaces", "docs/spaces", "benchmarks")
+    for path in (Path(__file__).parents[2] / folder).glob("*.yaml")
+)
+
+
+@pytest.mark.parametrize("path", SHIPPED_FILES, ids=lambda path: path.stem)
+def test_every_space_file_that_is_shipped_loads_and_so_does_the_file_that_a_run_keeps_of_it(
+    path: Path, tmp_path: Path
+) -> None:
+    space = load_space(path, EVERYTHING)
+    own = tmp_path / "own.yaml"
+    own.write_text(dump_yaml(rules_of(space)), encoding="utf-8")
+    assert load_space(own, EVERYTHING).describe() == space.describe()
 
 
 def test_space_files_extend_each_other_and_not_themselves(tmp_path: Path) -> None:
