@@ -15,9 +15,10 @@ from typing import Any
 import mernas.space.grammar  # noqa: F401  # the records are part of every space
 from mernas.space.errors import Problem, SpaceError, raise_all
 from mernas.space.genotype import Genotype, Leaf, Value, instantiate, make_leaf
+from mernas.space.lacking import nothing_fits, refusals
 from mernas.space.parameters import Choices, Domain, Integer, Parameter, Primitive, Slot, Trial
 from mernas.space.registry import REGISTRY, Declaration, Registry
-from mernas.space.taxonomy import AXES, CAPABILITIES, CLIP, FROM_WITHIN
+from mernas.space.taxonomy import AXES, CLIP
 
 Facts = frozenset[str]
 
@@ -174,7 +175,8 @@ class _Walk:
         if slot.shape in ("one", "optional"):
             return self._one(where, slot, facts, given, way, repeats=0)
         available = self._offers(slot, facts, way, repeats=max(slot.low - 1, 0))
-        low, high = (slot.low, slot.high) if available else (slot.low, slot.low)
+        refused = given is not None and len(given) > slot.low  # which each of them is told by itself
+        low, high = (slot.low, slot.high) if available or refused else (slot.low, slot.low)
         count = self._answer(f"{where}.count", Integer(low, high), None if given is None else len(given))
         children: list[Leaf] = []
         kind = way.kind
@@ -195,13 +197,11 @@ class _Walk:
         if slot.shape == "optional" and not (slot.flows and self._stuck(way, facts)):
             names = (*offers, "none")
         if given is not None and given.name not in offers:
-            self.problems.append(self._refusal(where, slot, given.name, facts, kind))
+            self.problems += refusals(self.space, where, slot, given, facts, kind)
             maps = self.space.registry.get(slot.axis, given.name).maps  # as if it stood, to say nothing twice
             return given, maps.get(kind, kind) if kind is not None else None
         if not names:
-            rule = f"no {slot.axis} of this space fits the data"
-            have = ", ".join(sorted(facts)) or "nothing"
-            self.problems.append(Problem(where, rule, f"data that provide {have}", "widen the space file"))
+            self.problems.append(nothing_fits(self.space, where, slot, facts))
             return None, kind
         # One dotted name must always have one set of choices. What is offered may depend on the kind that arrives, on
         # what earlier parts provide, and, where not every kind can reach the end, on how many components are still to
@@ -221,9 +221,9 @@ class _Walk:
     def _subset(self, where: str, slot: Slot, facts: Facts, given: Any) -> Value:
         offers = self._offers(slot, facts, _Way(), 0)
         guides = {leaf.name: leaf for leaf in given} if given is not None else None
-        for name in guides or ():
-            if name not in offers:
-                self.problems.append(self._refusal(where, slot, name, facts, None))
+        for leaf in given or ():
+            if leaf.name not in offers:
+                self.problems += refusals(self.space, where, slot, leaf, facts, None)
         chosen: list[Leaf] = []
         for name in offers:
             if self._answer(f"{where}.{name}", Choices((False, True)), guides is not None and name in guides):
@@ -338,27 +338,6 @@ class _Walk:
     def _gained(self, facts: Facts, wanted: Facts) -> str:
         """Which of the wanted capabilities earlier parts have added to those of the data, as a part of a name."""
         return "+".join(sorted((facts - self.space.facts) & wanted))
-
-    def _refusal(self, where: str, slot: Slot, name: str, facts: Facts, kind: str | None) -> Problem:
-        """Why a name that somebody wrote is not offered."""
-        subject = f'{where}, {slot.axis} "{name}"'
-        if name not in self.space.names(slot.axis):
-            left = ", ".join(self.space.names(slot.axis)) or "none"
-            return Problem(subject, "is left out by the space file", "", f"left: {left}")
-        declaration = self.space.registry.get(slot.axis, name)
-        missing = sorted(declaration.needs - facts)
-        if declaration.missing:
-            wanted = " ".join(declaration.missing)
-            remedy = f'run: python -m pip install "{wanted}"'
-            return Problem(subject, f"unavailable: needs {wanted}, which is not installed", "", remedy)
-        if missing:
-            needed = "; ".join(CAPABILITIES[capability] for capability in missing)
-            within = FROM_WITHIN.issuperset(missing)
-            remedy = "change what comes before it or leave it out" if within else "use other data or leave it out"
-            return Problem(subject, f"unavailable: needs {needed}", "", remedy)
-        if slot.flows and kind is not None and kind not in declaration.maps:
-            return Problem(subject, f"takes {' or '.join(declaration.maps)}", kind, "place it elsewhere")
-        return Problem(subject, "nothing that it needs inside fits the data, or no readout can follow it")
 
 
 @dataclass(frozen=True)

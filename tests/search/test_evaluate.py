@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +25,7 @@ from mernas.search.run import load_data
 from mernas.space.errors import PlanError, UnavailableError
 from mernas.space.genotype import parse_genotype
 from mernas.space.presets import load_preset
+from mernas.space.taxonomy import FRAMES
 
 
 def test_loso_of_a_baseline_equals_scikit_learns_own_loop(toy: Callable[..., Dataset], tmp_path: Path) -> None:
@@ -67,10 +69,18 @@ def test_a_preset_of_given_flow_runs_on_frames_with_farnebacks_flow(toy: Callabl
 
 
 def test_a_baseline_without_what_it_needs_is_unavailable(toy: Callable[..., Dataset]) -> None:
-    from dataclasses import replace
-
     with pytest.raises(UnavailableError, match="needs flow maps, or frames"):
         find_pipeline("rbf_svm", replace(toy(), provides=frozenset()))
+
+
+def test_a_pipeline_of_ones_own_is_told_what_the_data_lack_as_a_preset_is(tmp_path: Path) -> None:
+    path = tmp_path / "mine.yaml"
+    path.write_text("streams: [{input: apex_frame, backbone: [residual]}]\ntasks: [emotion]\nloss: cross_entropy\n")
+    bare = replace(Synthetic(subjects=3, clips=3).load(), provides=frozenset({FRAMES}))
+    with pytest.raises(UnavailableError) as error:
+        find_pipeline(str(path), bare)
+    told = 'input "apex_frame": unavailable: needs the apex frame of every clip, which these data lack.'
+    assert str(error.value) == f"streams.0.input, {told} Use other data or leave it out."
 
 
 def test_the_majority_on_the_released_flow_images_has_its_known_scores(real_data: Path) -> None:

@@ -16,7 +16,8 @@ from mernas.space.parameters import choice, integer
 from mernas.space.presets import load_preset
 from mernas.space.registry import Registry, register
 from mernas.space.restriction import load_space, rules_of
-from mernas.space.taxonomy import APEX, FRAMES, GIVEN_FLOW, GIVEN_STRAIN, ONSET
+from mernas.space.suggestion import RandomTrial
+from mernas.space.taxonomy import APEX, FRAMES, GIVEN_FLOW, GIVEN_STRAIN, OFFSET, ONSET
 from mernas.space.yaml_text import dump_yaml, load_yaml
 
 MAPS = frozenset({GIVEN_FLOW, GIVEN_STRAIN})
@@ -164,6 +165,49 @@ def test_what_the_data_cannot_give_is_called_unavailable_with_its_need() -> None
     (problem,) = space.problems(genotype)
     assert "unavailable: needs" in str(problem)
     assert "frames" in str(problem)
+
+
+def test_everything_that_the_data_lack_is_told_where_not_one_input_fits_them() -> None:
+    text = f"""
+    streams:
+      - {{input: apex_frame, preprocessing: [crop], backbone: [residual]}}
+      - {{input: {{optical_flow: {{estimator: farneback}}}}, backbone: [residual]}}
+      - {{input: landmark_graph, backbone: [graph_convolution], readout: mean_nodes}}
+    {REST.replace("loss", "    loss")}"""
+    problems = load_space("full", frozenset({FRAMES})).problems(parse_genotype(text))
+    onset_apex = "the onset frame of every clip; the apex frame of every clip"
+    lack = "which these data lack. Use other data or leave it out."
+    told = sorted(str(problem).partition(".")[2].partition(".")[2] for problem in problems)  # without streams.N
+    assert told == [
+        f'input, input "apex_frame": unavailable: needs the apex frame of every clip, {lack}',
+        f'input, input "landmark_graph": unavailable: needs {onset_apex}; the 68 landmarks of every frame, {lack}',
+        f'input.optical_flow.estimator, flow_estimator "farneback": unavailable: needs {onset_apex}, {lack}',
+        'preprocessing.0, preprocessing "crop": unavailable: needs the onset frame of every clip; the 68 landmarks of '
+        f"every frame, {lack}",
+    ]
+
+
+def test_a_space_without_an_input_that_fits_says_what_its_inputs_need_and_which_others_would_fit(
+    tmp_path: Path,
+) -> None:
+    def told(name: str | Path, *facts: str) -> str:
+        with pytest.raises(SpaceError) as error:
+            load_space(name, frozenset(facts)).suggest(RandomTrial(0))
+        (message,) = messages(error)
+        return message
+
+    rule = "streams.0: no stream of this space fits the data"
+    flow = 'input "optical_flow" needs onset and apex, or given flow and given strain'
+    add = "Add to the data what one of these needs"
+    assert told("quick", FRAMES) == f"{rule}: {flow}, found data that provide frames. {add}."
+    found = "found data that provide frames, offset, onset"
+    others = "dynamic_image, flow_sequence, lbp_top or sequence"
+    flow = flow.replace("onset and apex", "apex")
+    assert told("quick", FRAMES, ONSET, OFFSET) == f"{rule}: {flow}, {found}. {add}, or take a space that has {others}."
+    path = tmp_path / "space.yaml"
+    path.write_text("keep: {input: [apex_frame, onset_apex]}\n")
+    wanted = 'input "apex_frame" needs frames and apex; input "onset_apex" needs frames, onset and apex'
+    assert f"{rule}: {wanted}, found" in told(path, *MAPS)
 
 
 def test_flip_is_offered_only_where_the_zero_of_the_flow_is_known() -> None:
