@@ -225,6 +225,26 @@ def test_nothing_is_wider_than_the_screen(browser: Browser, file: Path, width: i
     page.close()
 
 
+@pytest.mark.parametrize("baseline", ["logistic regression", "a baseline whose name is as long as this one"])
+def test_the_tables_of_estimates_show_every_column_on_a_laptop_s_screen(
+    browser: Browser, file: Path, baseline: str
+) -> None:
+    only_report(file)
+    page = browser.new_page(viewport={"width": 1200, "height": 800})
+    page.goto(file.as_uri())
+    widths = page.evaluate(
+        """(name) => [...document.querySelectorAll('.scroll:has(thead .nested-ink):has(.rule-off)')].map(box => {
+          box.querySelector('.rule-off th').firstChild.textContent = name + ' ';
+          for (const one of box.querySelectorAll('td.range:nth-child(7)')) one.textContent = '123,456 to 234,567';
+          return [box.scrollWidth, box.clientWidth];
+        })""",
+        baseline,
+    )
+    assert len(widths) == 2
+    assert all(needed <= shown for needed, shown in widths), widths
+    page.close()
+
+
 @pytest.mark.parametrize("theme", ["light", "dark"])
 def test_text_can_be_told_from_its_ground(browser: Browser, file: Path, theme: str) -> None:
     page = browser.new_page(viewport={"width": 1280, "height": 900}, color_scheme=theme)  # type: ignore[arg-type]  # a literal
