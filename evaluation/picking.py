@@ -11,6 +11,7 @@ Trees", 1984, section 3.4.3, with the standard error from resampled subjects.
 
 from __future__ import annotations
 
+import difflib
 import math
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -24,6 +25,9 @@ DEFAULT_BUDGETS = (2_000, 10_000, 50_000, 250_000, 1_000_000)
 
 DIGITS = 9
 """Scores are compared rounded to so many digits: the last bit says in which order the classes were added up."""
+
+NAMED = ("best", "knee")
+"""The rules that are no budget."""
 
 UNITS = {"": 1, "k": 1_000, "M": 1_000_000}
 
@@ -85,8 +89,8 @@ class Rule:
     budget: int | None = None
 
     def __post_init__(self) -> None:
-        if self.name not in ("best", "knee", "<="):
-            remedy = nearest(self.name, ["best", "knee", "<=50k"])
+        if self.name not in (*NAMED, "<="):
+            remedy = nearest(self.name, [*NAMED, "<=50k"])
             raise PlanError(Problem(f'rule "{self.name}"', "is not known", "", remedy))
         if (self.budget is not None) != (self.name == "<="):
             raise PlanError(Problem(f'rule "{self.name}"', 'only "<=" has a budget', str(self.budget)))
@@ -167,20 +171,43 @@ def knee(candidates: Iterable[Candidate], deviation_of_best: float) -> Candidate
     return min(near, key=lambda one: (one.parameters, -one.compared, one.genotype))
 
 
-def parse_rule(text: str) -> Rule:
+def parse_rule(text: str, planned: Sequence[Rule] = ()) -> Rule:
     """Return the rule that a text names.
 
+    Args:
+        text: `best`, `knee` or a budget such as `<=50k`.
+        planned: The rules of the run that is asked, for the message; the rule need not be one of them.
+
     Raises:
-        PlanError: If it names none.
+        PlanError: If it names none, with what was probably meant.
 
     Example:
         >>> parse_rule("<=2000") == parse_rule("<=2k")
         True
+        >>> parse_rule("10k", default_rules([2_000, 10_000]))
+        Traceback (most recent call last):
+        mernas.space.errors.PlanError: rule "10k": is not known. Did you mean "<=10k"? This run has best, knee, <=2k, \
+<=10k.
     """
     text = text.strip()
     if text.startswith("<="):
         return Rule("<=", parse_size(text[2:]))
-    return Rule(text)
+    if text in NAMED:
+        return Rule(text)
+    raise PlanError(Problem(f'rule "{text}"', "is not known", "", _meant(text, [str(rule) for rule in planned])))
+
+
+def _meant(text: str, planned: Sequence[str]) -> str:
+    """What to write for a text that names no rule: a bare size is a budget, if the run has that."""
+    try:
+        budget = f"<={format_size(parse_size(text))}"
+    except PlanError:
+        close = difflib.get_close_matches(text, planned or NAMED, n=3, cutoff=0.5)
+    else:
+        close = [budget] if budget in planned or not planned else []
+    has = f"This run has {', '.join(planned)}" if planned else f"Known: {', '.join(NAMED)} and budgets such as <=50k"
+    quoted = " or ".join(f'"{name}"' for name in close)
+    return f"did you mean {quoted}? {has}" if close else has
 
 
 def default_rules(budgets: Iterable[int]) -> tuple[Rule, ...]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 import platform
+import shlex
 import statistics
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -40,7 +41,7 @@ from mernas.evaluation.fitting import assemble, numeric_state, training_view
 from mernas.evaluation.footprint import REPETITIONS, Footprint, FreshProcess, measure, predict_in_fresh_process
 from mernas.evaluation.jobs import ENGINE_VERSION, make_job
 from mernas.evaluation.model import Model, load_model, network_bytes
-from mernas.evaluation.picking import Rule, format_size, parse_rule
+from mernas.evaluation.picking import Rule, parse_rule
 from mernas.evaluation.programs import onnx_program, torch_program
 from mernas.evaluation.rows import number_rows
 from mernas.search.calibrating import SHIPPED_COVERAGE, Calibration, calibrate
@@ -51,6 +52,7 @@ from mernas.search.executor import Interrupted
 from mernas.search.features import FeatureShelf
 from mernas.search.finished import FinishedRun
 from mernas.search.model_card import CardContent, write_card
+from mernas.search.noted_data import noted_data
 from mernas.search.placing import check_place, move_whole, place_of, staging, writing
 from mernas.search.plan import FINAL, Plan, learned_beside
 from mernas.search.reporter import Reporter, Silent
@@ -125,7 +127,7 @@ def export_model(
     _check_request(programs, repetitions)
     reporter = reporter if reporter is not None else Silent()
     folder = place_of(out)
-    rule = parse_rule(pick) if isinstance(pick, str) else pick
+    rule = parse_rule(pick, _planned(run)) if isinstance(pick, str) else pick
     row = find_row(run, rule)
     genotype = run.genotype(row.final.genotype)
     data = checked_data(run, dataset)
@@ -273,42 +275,62 @@ def find_row(run: FinishedRun, rule: Rule) -> Row:
     if planned:
         text = "has no candidate in some study of this run, so nothing is known of how good it is"
         raise PlanError(Problem(subject, text, "", "choose another rule, or search again with more --trials"))
-    known = ", ".join([*map(str, run.plan.rules), *(f"<={format_size(budget)}" for budget in run.plan.budgets)])
-    text = f"is not in the plan of this run (which has {known}), so it has no estimate"
+    text = f"is not in the plan of this run (which has {', '.join(map(str, _planned(run)))}), so it has no estimate"
     raise PlanError(Problem(subject, text, "", f"this command makes one: {command_with(run, rule)}"))
+
+
+def _planned(run: FinishedRun) -> tuple[Rule, ...]:
+    """The rules that a run has, budgets last."""
+    return (*run.plan.rules, *(Rule("<=", budget) for budget in run.plan.budgets))
 
 
 def checked_data(run: FinishedRun, dataset: Dataset | None) -> Dataset:
     """Return the data of a run, with frames or maps, if they are what the plan says.
 
     Raises:
-        DataError: If they are not at hand, or other data; with everything that differs.
+        DataError: If they are not at hand, or other data; of the same clips, with everything else that differs.
     """
     data = run.plan.dataset if dataset is None else dataset
     if any(clip.frames is None and not clip.given for clip in data):
         rule = "are needed to train the model, and a run directory holds none"
         options = " ".join(f"--data {text}" for text in data_texts(run.plan.dataset.name))
         raise DataError(Problem("the data of the run", rule, "", f"name them: {options}"))
-    stated = run.plan.description["data"]
-    found = {
-        "content": ("the clips", data.fingerprint),
-        "labels": ("the labels", data.label_fingerprint),
-        "classes": ("the classes", list(data.classes)),
-        "facts": ("what the clips come with", sorted(data.provides)),
-    }
-    beside = learned_beside(data)
-    for key, title in (("units", "the action units"), ("source", "the source domain")):
-        if key in beside or key in stated:
-            found[key] = (title, beside.get(key, "none"))
-    raise_all(
-        DataError,
-        [
-            Problem(f"data {data.name}", f"{title} must be those of the run ({stated.get(key, 'none')})", str(value))
-            for key, (title, value) in found.items()
-            if value != stated.get(key, "none")
-        ],
-    )
+    raise_all(DataError, _other_data(run, data))
     return data
+
+
+def _other_data(run: FinishedRun, data: Dataset) -> list[Problem | str]:
+    """Why data are not those of a run: one reason where the clips are others, else all that differs beside them."""
+    stated = run.plan.description["data"]
+    if data.fingerprint != stated["content"]:
+        has = f"{stated['name']}, {stated['clips']} clips of {stated['subjects']} subjects"
+        found = f"{len(data)} other clips of {len(data.subjects)} subjects"
+        return [Problem(f"data {data.name}", f"must be those of the run ({has})", found, _naming(run))]
+    beside = learned_beside(data)
+    found_here: dict[str, tuple[str, str]] = {
+        "labels": ("labels", data.label_fingerprint),
+        "classes": ("classes", ", ".join(data.classes)),
+        "facts": ("facts that the clips come with", ", ".join(sorted(data.provides)) or "none"),
+        "units": ("action units", beside.get("units", "none")),
+        "source": ("source domain", beside.get("source", "none")),
+    }
+    problems: list[Problem | str] = []
+    for key, (title, here) in found_here.items():
+        value = stated.get(key, "none")
+        there = value if isinstance(value, str) else ", ".join(value) or "none"
+        if here != there:
+            rule = f"the clips are those of the run, and the {title} must be too ({there})"
+            problems.append(Problem(f"data {data.name}", rule, here, "use the annotations that the run was made with"))
+    return problems
+
+
+def _naming(run: FinishedRun) -> str:
+    """How to name the data of a run: as its data.txt does, or as their name suggests."""
+    noted = noted_data(run.folder)
+    options = " ".join(f"--data {shlex.quote(text)}" for text in noted or data_texts(run.plan.dataset.name))
+    if noted:
+        return f"its data.txt says that they lay at {options}; name that, or where they lie now"
+    return f"name them: {options}"
 
 
 def train_on_everyone(

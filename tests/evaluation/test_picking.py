@@ -201,7 +201,9 @@ def test_a_rule_is_read_and_written(text, canonical):
     ("text", "message"),
     [
         ("kneee", 'Did you mean "knee"'),
-        ("50k", 'rule "50k": is not known'),
+        ("50k", r'rule "50k": is not known\. Did you mean "<=50k"\? Known: best, knee and budgets such as <=50k\.'),
+        ("50000", 'Did you mean "<=50k"'),
+        ("", 'rule "": is not known. Known: best, knee and'),
         ("<=", 'size "": must be a whole number'),
         ("<=many", 'size "many"'),
         ("<=0", 'size "0"'),
@@ -210,6 +212,21 @@ def test_a_rule_is_read_and_written(text, canonical):
 def test_what_is_no_rule_is_refused(text, message):
     with pytest.raises(PlanError, match=message):
         parse_rule(text)
+
+
+@pytest.mark.parametrize(
+    ("text", "remedy"),
+    [
+        ("10k", 'Did you mean "<=10k"? This run has best, knee, <=2k, <=10k.'),
+        ("2000", 'Did you mean "<=2k"? This run has best, knee, <=2k, <=10k.'),
+        ("50k", "This run has best, knee, <=2k, <=10k."),
+        ("nee", 'Did you mean "knee"? This run has best, knee, <=2k, <=10k.'),
+    ],
+)
+def test_what_is_no_rule_is_answered_with_those_of_the_run(text, remedy):
+    with pytest.raises(PlanError) as error:
+        parse_rule(text, default_rules([2000, 10_000]))
+    assert str(error.value) == f'rule "{text}": is not known. {remedy}'
 
 
 @pytest.mark.parametrize(("name", "budget"), [("best", 5), ("<=", None), ("<=", 0)])

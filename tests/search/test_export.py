@@ -166,8 +166,9 @@ def test_a_rule_that_is_not_in_the_plan_has_no_estimate_and_the_command_that_mak
     assert "--budgets 300,3k,5k --max-params 5k --trials 5 --batch 3" in command
     assert f"--space {run.folder / 'space.yaml'} --partition {run.folder / 'plan.yaml'}" in command
     assert "--seed 3" in command
-    with pytest.raises(PlanError, match='Did you mean "knee"'):
-        export_model(run, "kneee", tmp_path / "model", data)
+    for text, meant in (("kneee", "knee"), ("3k", "<=3k")):
+        with pytest.raises(PlanError, match=f'Did you mean "{meant}".* This run has best, knee, <=300, <=3k'):
+            export_model(run, text, tmp_path / "model", data)
 
 
 def test_a_rule_without_a_candidate_in_some_study_is_refused(run: FinishedRun, tmp_path: Path, data: Dataset) -> None:
@@ -176,16 +177,38 @@ def test_a_rule_without_a_candidate_in_some_study_is_refused(run: FinishedRun, t
         export_model(emptied, "<=300", tmp_path / "model", data)
 
 
-def test_other_data_are_refused_with_everything_that_differs(
+def test_other_clips_are_refused_in_one_line_that_says_what_the_run_had_and_where_it_lay(
     run: FinishedRun, toy: Callable[..., Dataset], tmp_path: Path
 ) -> None:
-    with pytest.raises(DataError, match="the clips must be those of the run"):
-        export_model(run, "best", tmp_path / "model", toy(seed=1))
+    (tmp_path / "run").mkdir()
+    noted = with_folder(run, tmp_path / "run")
+    (noted.folder / "data.txt").write_text("manifest=/data/my clips.csv\n")
+    other = replace(toy(subjects=4, seed=1), provides=frozenset({"frames"}))
+    with pytest.raises(DataError) as caught:
+        export_model(noted, "best", tmp_path / "model", other)
+    had = f"toy, {len(run.plan.dataset)} clips of {len(run.plan.dataset.subjects)} subjects"
+    lay = "Its data.txt says that they lay at --data 'manifest=/data/my clips.csv'; name that, or where they lie now."
+    found = f"{len(other)} other clips of 4 subjects"
+    assert str(caught.value) == f"data toy: must be those of the run ({had}), found {found}. {lay}"
+    (noted.folder / "data.txt").unlink()
+    with pytest.raises(DataError, match=r"other clips of 4 subjects\. Name them: --data PATH/toy\.csv\.$"):
+        export_model(noted, "best", tmp_path / "model", other)
+
+
+def test_the_clips_of_the_run_with_other_annotations_are_refused_with_everything_that_differs(
+    run: FinishedRun, toy: Callable[..., Dataset], tmp_path: Path
+) -> None:
     plain = toy()
     swapped = plain.annotations.assign(emotion=plain.annotations["emotion"].iloc[::-1].to_numpy())
-    with pytest.raises(DataError, match="the labels must be those of the run") as caught:
+    with pytest.raises(DataError, match="the labels must be too") as caught:
         export_model(run, "best", tmp_path / "model", replace(plain, annotations=swapped))
     assert len(caught.value.problems) == 1
+    with pytest.raises(DataError) as caught:
+        export_model(run, "best", tmp_path / "model", replace(plain, annotations=swapped, provides=frozenset()))
+    labels, facts = map(str, caught.value.problems)
+    assert "the labels must be too" in labels
+    had = ", ".join(sorted(run.plan.dataset.provides))
+    assert f"the facts that the clips come with must be too ({had}), found none. Use the annotations" in facts
     assert list(tmp_path.iterdir()) == []
 
 
