@@ -329,7 +329,7 @@ def _naming(run: FinishedRun) -> str:
     noted = noted_data(run.folder)
     options = " ".join(f"--data {shlex.quote(text)}" for text in noted or data_texts(run.plan.dataset.name))
     if noted:
-        return f"its data.txt says that they lay at {options}; name that, or where they lie now"
+        return f"the run's data.txt names {options}; write that, or where they lie now"
     return f"name them: {options}"
 
 

@@ -187,7 +187,7 @@ def test_other_clips_are_refused_in_one_line_that_says_what_the_run_had_and_wher
     with pytest.raises(DataError) as caught:
         export_model(noted, "best", tmp_path / "model", other)
     had = f"toy, {len(run.plan.dataset)} clips of {len(run.plan.dataset.subjects)} subjects"
-    lay = "Its data.txt says that they lay at --data 'manifest=/data/my clips.csv'; name that, or where they lie now."
+    lay = "The run's data.txt names --data 'manifest=/data/my clips.csv'; write that, or where they lie now."
     found = f"{len(other)} other clips of 4 subjects"
     assert str(caught.value) == f"data toy: must be those of the run ({had}), found {found}. {lay}"
     (noted.folder / "data.txt").unlink()
