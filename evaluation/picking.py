@@ -166,7 +166,7 @@ def knee(candidates: Iterable[Candidate], deviation_of_best: float) -> Candidate
     top = best(record)
     if top is None:
         return None
-    least = round(top.compared - deviation_of_best, DIGITS)
+    least = round(top.uf1 - deviation_of_best, DIGITS)  # rounded once: who lies just at the limit is near
     near = (one for one in record if one.completed and one.compared >= least)
     return min(near, key=lambda one: (one.parameters, -one.compared, one.genotype))
 

@@ -5,7 +5,7 @@ import math
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from mernas.evaluation.metrics import Counts
@@ -64,6 +64,7 @@ def test_the_choice_for_a_budget_is_the_best_of_those_that_fit(record, budget):
 
 
 @given(records, st.integers(0, 6).map(lambda sixths: sixths / 6))
+@example([Candidate("a", 1000, 2 / 3), Candidate("b", 0, 1 / 3)], 2 / 6)  # b lies just at the limit
 def test_the_knee_is_the_smallest_candidate_near_the_best(record, deviation):
     chosen = knee(record, deviation)
     completed = [candidate for candidate in record if candidate.completed]
