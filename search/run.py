@@ -26,7 +26,7 @@ from mernas.search.executor import Executor, Interrupted
 from mernas.search.finished import open_run
 from mernas.search.ledger import Ledger
 from mernas.search.lock import sole_driver
-from mernas.search.named_data import load_named
+from mernas.search.named_data import load_all
 from mernas.search.nested import NestedSearch
 from mernas.search.noted_data import NAME, note_data, noted_data
 from mernas.search.plan import JOB_TIME, SPACE_FILE, Plan, Settings, make_plan
@@ -71,13 +71,14 @@ def load_data(*texts: str, say: Callable[[str], None] = lambda note: None) -> Da
 
     Raises:
         UnknownNameError: If no dataset has that name, with the nearest known ones.
-        DataError: If a path is missing or superfluous, or the data are not what they should be.
+        DataError: If a path is missing or superfluous, or the data are not what they should be; with the mistakes in
+            all of them.
 
     Example:
         >>> len(load_data("synthetic").classes)
         3
     """
-    return join([load_named(text, say) for text in texts])
+    return join(load_all(texts, say))
 
 
 def fitting_presets(space: SearchSpace) -> dict[str, Genotype]:

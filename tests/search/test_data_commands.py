@@ -192,6 +192,27 @@ def test_check_tells_every_mistake_with_exit_code_2_and_no_traceback(home: Path)
     assert "Traceback" not in refused.output
 
 
+def test_check_tells_the_mistakes_in_several_data_at_once(home: Path) -> None:
+    for name in ("one.csv", "two.csv"):
+        (home / "clips" / name).write_text("path,subject,emotion\ngone,01,x\n")
+    refused = mernas("data", "check", home / "clips" / "one.csv", "synthetc", home / "clips" / "two.csv")
+    assert refused.exit_code == 2
+    for part in ("mernas: one.csv, line 2", 'mernas: dataset "synthetc"', "mernas: two.csv, line 2"):
+        assert part in refused.stderr, part
+
+
+def test_a_path_alone_is_answered_with_how_to_write_it(tmp_path: Path) -> None:
+    for name in ("clips.txt", "clips.tsv"):
+        (tmp_path / name).write_text("path,subject,emotion\n")
+        refused = mernas("data", "check", tmp_path / name)
+        assert refused.exit_code == 2
+        assert "must end in .csv" in refused.stderr
+        assert f"manifest={tmp_path / name}." in refused.stderr
+    refused = mernas("data", "check", tmp_path)
+    assert refused.exit_code == 2
+    assert f"flow-images={tmp_path}," in refused.stderr
+
+
 def test_check_warns_of_what_a_search_will_refuse(tmp_path: Path) -> None:
     write_clips(Synthetic(subjects=2, clips=3, macro_subjects=0).load(), tmp_path / "c")
     facts = json.loads(mernas("data", "check", tmp_path / "c" / "manifest.csv", "--json").stdout)
