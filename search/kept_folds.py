@@ -8,6 +8,7 @@ from pathlib import Path
 
 from mernas.components.datasets.clip import Dataset
 from mernas.evaluation.jobs import ENGINE_VERSION, JobKey, numeric_path
+from mernas.search.belonging import check_kept
 from mernas.search.ledger import JobRecord, Ledger
 from mernas.search.lock import sole_driver
 from mernas.search.plan import learned_beside, plain_hash
@@ -44,6 +45,7 @@ def kept_folds(
     if folder is None:
         yield None
         return
+    path = numeric_path(device, together)
     stated = {
         "evaluation": genotype.hash,
         "protocol": protocol,
@@ -51,14 +53,15 @@ def kept_folds(
         "labels": data.label_fingerprint,
         "seed": seed,
         "engine": ENGINE_VERSION,
-        "numeric_path": numeric_path(device, together),
+        "numeric_path": path,
         **learned_beside(data),
     }
     if (folder / "plan.yaml").exists():
         raise PlanError(Problem(str(folder), "belongs to a search", "", "choose another folder with --keep"))
-    make_folder(folder)
+    check_kept(folder, plain_hash(stated), genotype.hash, path)
+    make_folder(folder, "--keep")
     with ExitStack() as held:
-        held.enter_context(sole_driver(folder))
+        held.enter_context(sole_driver(folder, "--keep"))
         ledger = Ledger(folder / "ledger.sqlite", plain_hash(stated))
         held.callback(ledger.close)
         ledger.add_genotypes([(genotype, None)])

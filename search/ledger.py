@@ -132,7 +132,7 @@ def _remedy(error: sqlite3.DatabaseError) -> str:
     if "full" in str(error) or "I/O" in str(error):
         return "free some disk space and repeat the command: it goes on where it stopped"
     if "readonly" in str(error) or "unable to open" in str(error) or "locked" in str(error):
-        return "make the folder and the file writable for this user, or choose another --out"
+        return "make the folder and the file writable for this user, or choose another folder"
     return "move the file away; the same command then starts afresh"
 
 
@@ -178,15 +178,15 @@ class Ledger:
             raise LedgerError(self._strange_format(str(about_now.get("format"))))
         if about_now.get("plan") != plan_hash:
             rule = f"belongs to another plan than {plan_hash}"
-            remedy = "choose another --out, or repeat the command that made this run"
+            remedy = "choose another folder, or repeat the command that made this one"
             raise PlanError(Problem(f"run directory {self.path.parent}", rule, str(about_now.get("plan")), remedy))
 
     def _strange_format(self, found: str) -> Problem:
         rule = f"must be of format {LEDGER_FORMAT} for a run to go on in it"
         if found in READABLE:
-            remedy = "go on with the mernas that began it, or choose another --out; what is finished can be reported"
+            remedy = "go on with the mernas that began it, or choose another folder; what is finished can be reported"
         else:
-            remedy = "install the mernas that began it, or a newer one, or choose another --out"
+            remedy = "install the mernas that began it, or a newer one, or choose another folder"
         return Problem(f"ledger {self.path}", rule, f"format {found}", remedy)
 
     @contextmanager

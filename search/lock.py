@@ -11,12 +11,17 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
-from mernas.search.results import write_text
+from mernas.evaluation.whole_file import write_whole
+from mernas.search.out_file import FULL, ROOM, unwritable
 from mernas.space.errors import LedgerError, Problem
 
 
+class UnwritableFolderError(LedgerError):
+    """A folder in which nothing can be written, not even a lock: a disk mounted to be read, or somebody else's."""
+
+
 @contextmanager
-def sole_driver(folder: Path) -> Iterator[None]:
+def sole_driver(folder: Path, option: str = "--out") -> Iterator[None]:
     """Hold a run directory for as long as the context lasts.
 
     The lock is one of the operating system: a driver that was killed, even with kill -9, holds nothing any more, and
@@ -24,9 +29,12 @@ def sole_driver(folder: Path) -> Iterator[None]:
 
     Args:
         folder: The run directory; it must exist.
+        option: The option that named it.
 
     Raises:
+        UnwritableFolderError: If the folder, its disk or the system allows no lock there.
         LedgerError: If another driver holds it; the message says who.
+        DataError: If there is no room on its disk.
 
     Example:
         >>> import tempfile
@@ -41,12 +49,32 @@ def sole_driver(folder: Path) -> Iterator[None]:
     except Timeout:
         holder = stated.read_text(encoding="utf-8").strip() if stated.is_file() else "another process"
         rule = "is in use by another driver"
-        remedy = "wait for it or stop it, or choose another --out"
+        remedy = f"wait for it or stop it, or choose another {option}"
         raise LedgerError(Problem(f"run directory {folder}", rule, holder, remedy)) from None
+    except (OSError, NotImplementedError) as error:  # the latter where a file system knows no locks
+        raise _unwritable(folder, error, option) from None
     try:
-        since = time.strftime("%Y-%m-%d %H:%M:%S")
-        write_text(stated, f"process {os.getpid()} on {socket.gethostname()} since {since}\n")
-        yield
+        _state_holder(stated, folder, option)
+        try:
+            yield
+        finally:
+            stated.unlink(missing_ok=True)
     finally:
-        stated.unlink(missing_ok=True)
         lock.release()
+
+
+def _state_holder(stated: Path, folder: Path, option: str) -> None:
+    since = time.strftime("%Y-%m-%d %H:%M:%S")
+    text = f"process {os.getpid()} on {socket.gethostname()} since {since}\n"
+    try:
+        write_whole(stated, lambda file: file.write(text.encode()))
+    except OSError as error:
+        if error.errno in FULL:
+            raise unwritable(stated, error, ROOM) from None
+        raise _unwritable(folder, error, option) from None
+
+
+def _unwritable(folder: Path, error: Exception, option: str) -> UnwritableFolderError:
+    reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
+    remedy = f"make the folder writable for this user, or choose another one with {option}"
+    return UnwritableFolderError(Problem(str(folder), "cannot be written", reason, remedy))

@@ -6,7 +6,6 @@ repetition's own pooled predictions; predictions of several repetitions are neve
 
 from __future__ import annotations
 
-import errno
 import itertools
 import math
 from collections.abc import Mapping, Sequence
@@ -25,9 +24,9 @@ from mernas.evaluation.picking import Candidate, within
 from mernas.evaluation.whole_file import write_whole
 from mernas.search.choosing import Chosen, Row, outer_predictions, repeated_predictions
 from mernas.search.ledger import ACCEPTED, Ledger
+from mernas.search.out_file import FULL, ROOM, unwritable
 from mernas.search.plan import FINAL, Plan
 from mernas.search.record import Record
-from mernas.space.errors import DataError, Problem
 
 ESTIMATE = ["inner_uf1", "nested_uf1", "ci_low", "ci_high", "nested_uar", "failed", "genotype"]
 SIZES = ["params", "params_min", "params_max"]
@@ -35,6 +34,7 @@ FRONT = ["budget", *SIZES, "genotypes", *ESTIMATE]
 RULES = ["rule", *SIZES, "genotypes", *ESTIMATE]
 BASELINES = ["baseline", "rule", "genotypes", *ESTIMATE]
 PROTOCOL = "nested-loso"
+OTHER_FOLDER = "choose another folder with --out"
 
 
 @dataclass(frozen=True, eq=False)
@@ -260,22 +260,23 @@ def write_run(folder: Path, plan: Plan, ledger: Ledger, tables: Tables) -> None:
     (folder / "interim.csv").unlink(missing_ok=True)
 
 
-def write_table(path: Path, table: pd.DataFrame) -> None:
-    """Write a CSV file; figures are written so that reading them gives the same bits."""
-    write_text(path, table.to_csv(index=False, lineterminator="\n"))
+def write_table(path: Path, table: pd.DataFrame, remedy: str = OTHER_FOLDER) -> None:
+    """Write a CSV file; figures are written so that reading them gives the same bits. As `write_bytes` otherwise."""
+    write_text(path, table.to_csv(index=False, lineterminator="\n"), remedy)
 
 
-def write_text(path: Path, text: str) -> None:
-    """Write a text file whole or not at all.
-
-    Raises:
-        DataError: If it cannot be written.
-    """
-    write_bytes(path, text.encode())
+def write_text(path: Path, text: str, remedy: str = OTHER_FOLDER) -> None:
+    """Write a text file whole or not at all; as `write_bytes` otherwise."""
+    write_bytes(path, text.encode(), remedy)
 
 
-def write_bytes(path: Path, content: bytes) -> None:
+def write_bytes(path: Path, content: bytes, remedy: str = OTHER_FOLDER) -> None:
     """Write a file whole or not at all.
+
+    Args:
+        path: The file.
+        content: What it shall hold.
+        remedy: What to do where it cannot be written, unless it is for want of room.
 
     Raises:
         DataError: If it cannot be written.
@@ -283,6 +284,4 @@ def write_bytes(path: Path, content: bytes) -> None:
     try:
         write_whole(path, lambda file: file.write(content))
     except OSError as error:
-        full = error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
-        remedy = "free some disk space and repeat the command" if full else "choose another folder with --out"
-        raise DataError(Problem(str(path), "cannot be written", error.strerror or str(error), remedy)) from None
+        raise unwritable(path, error, ROOM if error.errno in FULL else remedy) from None

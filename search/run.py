@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sqlite3
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack, closing
 from dataclasses import dataclass
@@ -18,6 +17,7 @@ from mernas.components.datasets.recording import printable
 from mernas.evaluation.partition import make_partition, read_partition
 from mernas.evaluation.picking import default_rules, parse_budgets, parse_size
 from mernas.search.baselines import families
+from mernas.search.belonging import check_belongs, refuse_model
 from mernas.search.choosing import Chosen
 from mernas.search.clock import Clock
 from mernas.search.duration import format_duration, parse_duration
@@ -25,12 +25,12 @@ from mernas.search.environment import differences, environment
 from mernas.search.executor import Executor, Interrupted
 from mernas.search.finished import open_run
 from mernas.search.ledger import Ledger
-from mernas.search.lock import sole_driver
+from mernas.search.lock import UnwritableFolderError, sole_driver
 from mernas.search.named_data import load_all
 from mernas.search.nested import NestedSearch
 from mernas.search.noted_data import NAME, note_data, noted_data
+from mernas.search.out_file import unwritable
 from mernas.search.plan import JOB_TIME, SPACE_FILE, Plan, Settings, make_plan
-from mernas.search.reading_only import reading_only
 from mernas.search.report import report_files
 from mernas.search.reporter import Reporter, Silent
 from mernas.search.results import (
@@ -284,17 +284,22 @@ def run_folder(plan: Plan, out: str | Path | None = None) -> Path:
     return Path(out).expanduser() if out is not None else RUNS / f"{plan.dataset.name}-{plan.hash[:10]}"
 
 
-def make_folder(folder: Path) -> None:
+def make_folder(folder: Path, option: str = "--out") -> None:
     """Make a run directory if there is none.
 
+    Args:
+        folder: The folder.
+        option: The option that named it.
+
     Raises:
+        PlanError: If it holds an exported model.
         DataError: If it cannot be made.
     """
     try:
+        refuse_model(folder, option)
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        remedy = "choose another folder with --out"
-        raise DataError(Problem(str(folder), "cannot be written", error.strerror or str(error), remedy)) from None
+        raise unwritable(folder, error, f"choose another folder with {option}") from None
 
 
 def claim(plan: Plan, folder: Path) -> None:
@@ -304,13 +309,10 @@ def claim(plan: Plan, folder: Path) -> None:
         PlanError: If it belongs to another plan.
         DataError: If it cannot be written.
     """
+    check_belongs(plan, folder)
     stated = folder / "plan.yaml"
     if stated.exists():
-        other = read_yaml(stated)
-        found = str(other.get("hash")) if isinstance(other, dict) else "no plan"
-        if found != plan.hash and not _untouched(folder / "ledger.sqlite"):
-            raise PlanError(_other_plan(folder, other, plan, found))
-        if found == plan.hash:
+        if _is_of(plan, folder):
             if not (folder / SPACE_FILE).exists():  # begun by a version that did not write it
                 write_text(folder / SPACE_FILE, plan.space_to_yaml())
             return
@@ -321,30 +323,9 @@ def claim(plan: Plan, folder: Path) -> None:
     write_text(stated, plan.to_yaml())  # last, because who finds it writes nothing else
 
 
-def _other_plan(folder: Path, other: Any, plan: Plan, found: str) -> Problem:
-    """Why a plan cannot go on in a directory; where another version began it, the same command would not help."""
-    subject = f"run directory {folder}"
-    begun = other if isinstance(other, dict) else {}
-    version, engine = begun.get("mernas", "of unknown version"), begun.get("engine")
-    here, mine = plan.description["mernas"], plan.description["engine"]
-    remedy = f"go on with mernas {version}, or choose another --out; if it is finished, `mernas report` still reads it"
-    if engine is not None and engine != mine:
-        rule = f"was begun with engine {engine} of mernas {version}; equal trainings give other bits with engine {mine}"
-        return Problem(subject, rule, f"mernas {here}", remedy)
-    if begun and version != here:
-        return Problem(subject, f"was begun with mernas {version}", f"mernas {here}", remedy)
-    remedy = "choose another --out, or repeat the command that made this run"
-    return Problem(subject, f"belongs to another plan than {plan.hash}", found, remedy)
-
-
-def _untouched(ledger: Path) -> bool:
-    """Whether nothing was proposed or trained in a run: a plan that was refused as it began holds no folder."""
-    try:
-        with closing(reading_only(ledger)) as database:
-            query = "SELECT (SELECT count(*) FROM draws) + (SELECT count(*) FROM jobs)"
-            return bool(database.execute(query).fetchone() == (0,))
-    except sqlite3.Error:
-        return False
+def _is_of(plan: Plan, folder: Path) -> bool:
+    other = read_yaml(folder / "plan.yaml")
+    return isinstance(other, dict) and str(other.get("hash")) == plan.hash
 
 
 def execute_plan(
@@ -365,12 +346,19 @@ def execute_plan(
     data.txt, so that `mernas export` finds the data again, and is no part of the plan, which knows them by content.
     """
     check_audit(audit, plan)
+    reporter = reporter or Silent()
     make_folder(folder)
     with ExitStack() as held:
-        held.enter_context(sole_driver(folder))
+        try:
+            held.enter_context(sole_driver(folder))
+        except UnwritableFolderError:
+            if audit != "usual" or not _is_finished(plan, folder):
+                raise
+            reporter.say(f"{folder} cannot be written; this is its finished result, as it lies there.")
+            run = open_run(folder)
+            return SearchResult(plan, folder, run.tables, run.chosen)
         claim(plan, folder)
         ledger = held.enter_context(closing(Ledger(folder / "ledger.sqlite", plan.hash)))
-        reporter = reporter or Silent()
         changed = _changed(folder / ENVIRONMENT)
         if changed:
             reporter.say(f"This run began with {', '.join(changed)}: bits of its results may differ.")
@@ -402,6 +390,12 @@ def execute_plan(
             finally:  # a run whose audit was stopped has its results all the same
                 write_report(folder)
         return SearchResult(plan, folder, tables, chosen)
+
+
+def _is_finished(plan: Plan, folder: Path) -> bool:
+    """Whether a folder holds the results of a plan, and their report, which is written last."""
+    names = ("plan.yaml", "front.csv", "predictions.csv", "report.html")
+    return all((folder / name).is_file() for name in names) and _is_of(plan, folder)
 
 
 def _changed(written: Path) -> list[str]:

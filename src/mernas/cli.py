@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import signal
+import os
 import sys
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
-from types import FrameType
 from typing import Any
 
 import click
@@ -15,6 +13,7 @@ import click
 import mernas
 from mernas.search.data_group import data_group
 from mernas.search.messages import messages
+from mernas.search.stopping import stopping_on_signal
 
 # `mernas search` without --data shows the main job in minutes on two cores.
 DEMONSTRATION: dict[str, Any] = {
@@ -169,7 +168,9 @@ def evaluate_command(pipeline: str, data: tuple[str, ...], protocol: str, **opti
       mernas evaluate rbf_svm --data flow-images=PATH --protocol loso
     """
     with messages():
-        _evaluate(pipeline, data, protocol, **options)
+        from mernas.search.evaluate_command import evaluate_command as evaluate
+
+        evaluate(pipeline, data, protocol, say=_note, **options)
 
 
 @cli.command(name="report")
@@ -350,10 +351,11 @@ def _search(dry_run: bool, yes: bool, as_json: bool, out: Path | None, **options
         defaults = {**defaults, **{name: USUAL[name] for name in sizes}}
     options = {name: defaults.get(name) if value in (None, ()) else value for name, value in options.items()}
 
+    from mernas.search.belonging import check_belongs
     from mernas.search.executor import Interrupted
     from mernas.search.printing import headline, place, print_forecast, print_search
     from mernas.search.progress import Screen
-    from mernas.search.run import check_audit, execute_plan, load_data, plan_search, run_folder
+    from mernas.search.run import check_audit, execute_plan, load_data, make_folder, plan_search, run_folder
     from mernas.search.workers import chosen_executor, cores, require_cuda
 
     if demonstration:
@@ -365,6 +367,7 @@ def _search(dry_run: bool, yes: bool, as_json: bool, out: Path | None, **options
     plan = plan_search(load_data(*texts, say=_note), **options)
     folder = run_folder(plan, out)
     check_audit(audit, plan)
+    check_belongs(plan, folder)  # before a forecast, or a line in the log of another run
     known = where["address"] is None and options["device"] == "cpu"  # elsewhere only Ray can say how many there are
     workers = 1 if kind == "serial" else where["workers"] or (cores() if known else None)
     click.echo(headline(plan, folder), err=True)
@@ -377,11 +380,8 @@ def _search(dry_run: bool, yes: bool, as_json: bool, out: Path | None, **options
         if dry_run:
             return
         click.confirm("Start?", abort=True, err=True)
-    with _stopping() as stopping:
-        try:
-            folder.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            _unwritable(folder, error)
+    with stopping_on_signal() as stopping:
+        make_folder(folder)
         with Screen(log=_log(folder)) as screen:
             try:
                 result = execute_plan(
@@ -396,20 +396,18 @@ def _search(dry_run: bool, yes: bool, as_json: bool, out: Path | None, **options
     print_search(result, as_json)
 
 
-def _log(folder: Path) -> Path:
+def _log(folder: Path) -> Path | None:
+    """Return the run's log; None where nothing at all can be written, of which the run itself says what it means."""
     path = folder / "log.txt"
     try:
-        path.touch()
+        path.open("a").close()
     except OSError as error:
-        _unwritable(path, error)
+        if not os.access(folder, os.W_OK):
+            return None
+        from mernas.search.out_file import unwritable
+
+        raise unwritable(path, error, "choose another folder with --out") from None
     return path
-
-
-def _unwritable(path: Path, error: OSError) -> None:
-    from mernas.space.errors import DataError, Problem
-
-    reason = error.strerror or str(error)
-    raise DataError(Problem(str(path), "cannot be written", reason, "choose another folder with --out")) from None
 
 
 def _export(run: Path, as_json: bool, pick: str, out: Path, data: tuple[str, ...]) -> None:
@@ -420,7 +418,7 @@ def _export(run: Path, as_json: bool, pick: str, out: Path, data: tuple[str, ...
     from mernas.search.progress import Screen
     from mernas.search.run import data_of, load_data
 
-    with _stopping() as stopping, Screen() as screen:
+    with stopping_on_signal() as stopping, Screen() as screen:
         try:
             finished = open_run(run)
             found = load_data(*data, say=_note) if data else data_of(run)
@@ -429,42 +427,6 @@ def _export(run: Path, as_json: bool, pick: str, out: Path, data: tuple[str, ...
             screen.say("Stopped; nothing was written.")
             sys.exit(130)
     print_export(exported, as_json)
-
-
-def _evaluate(
-    pipeline: str,
-    data: tuple[str, ...],
-    protocol: str,
-    out: Path | None,
-    as_json: bool,
-    **options: Any,
-) -> None:
-    from mernas.search.evaluate import run_evaluation
-    from mernas.search.executor import Interrupted
-    from mernas.search.printing import print_evaluation
-    from mernas.search.progress import Screen
-    from mernas.search.run import load_data
-
-    with _stopping() as stopping, Screen() as screen:
-        try:
-            result = run_evaluation(
-                pipeline,
-                load_data(*data, say=_note),
-                protocol_name=protocol,
-                reporter=screen,
-                stopping=stopping,
-                **options,
-            )
-        except Interrupted:
-            kept = options["keep"]
-            left = "give --keep to keep finished folds" if kept is None else f"{kept} holds the finished folds"
-            screen.say(f"Stopped; {left}.")
-            sys.exit(130)
-    if out is not None:
-        from mernas.search.results import write_table
-
-        write_table(out, result.predictions)
-    print_evaluation(result, as_json)
 
 
 def _note(text: str) -> None:
@@ -479,23 +441,3 @@ def _tell(found: Any, show: Callable[[Any], None], as_json: bool) -> None:
     import json
 
     click.echo(json.dumps(found.plain()))
-
-
-@contextmanager
-def _stopping() -> Iterator[Callable[[], bool]]:
-    """The first Ctrl-C or SIGTERM asks to stop after the jobs under way; the second one interrupts at once."""
-    asked = False
-
-    def stop(number: int, frame: FrameType | None) -> None:
-        nonlocal asked
-        if asked:
-            raise KeyboardInterrupt
-        asked = True
-        click.echo("\nStopping after the jobs under way; press Ctrl-C again to stop at once.", err=True)
-
-    before = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        yield lambda: asked
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
