@@ -18,7 +18,8 @@ from mernas.components.datasets.recording import printable
 from mernas.evaluation.bundle import Bundle
 from mernas.evaluation.model import load_model
 from mernas.evaluation.whole_file import write_whole
-from mernas.space.errors import DataError, PlanError, Problem
+from mernas.search.out_file import REMEDY, check_out_file, unwritable
+from mernas.space.errors import PlanError, Problem
 
 
 @dataclass(frozen=True)
@@ -140,6 +141,8 @@ def predict_command(
     """
     if as_csv and as_json:
         raise PlanError(Problem("--csv and --json", "exclude each other", "", "give one of them"))
+    if out is not None:
+        out = check_out_file(out, sources)
     predicted = predict_sources(model, sources, onset, apex, fps)
     for_people = not as_csv and not as_json and out is None
     if for_people:
@@ -214,5 +217,4 @@ def _write(path: Path, text: str) -> None:
     try:
         write_whole(path, lambda file: file.write(text.encode()))
     except OSError as error:
-        reason = error.strerror or str(error)
-        raise DataError(Problem(str(path), "cannot be written", reason, "choose another file with --out")) from None
+        raise unwritable(path, error, REMEDY) from None

@@ -13,6 +13,7 @@ from typing import Any
 from mernas.search.audit import make_audit
 from mernas.search.calibrating import Calibration
 from mernas.search.finished import FinishedRun, open_run
+from mernas.search.out_file import check_out_file
 from mernas.search.paper_tables import latex_tables, markdown_tables
 from mernas.search.picture import draw_front
 from mernas.search.report.page import calibrations, make_report, report_of
@@ -20,6 +21,7 @@ from mernas.search.results import write_bytes
 from mernas.space.errors import MernasError, PlanError, Problem, raise_all
 
 COMPARISON = Path("comparison.html")
+PAGE = "report.html"
 CALIBRATION = (
     "row", "measure", "target", "study", "value",
 )  # fmt: skip
@@ -47,7 +49,7 @@ def report_texts(run: FinishedRun) -> dict[str, bytes]:
     """
     audit, calibrated = make_audit(run), calibrations(run)
     return {
-        "report.html": report_of(run, audit, calibrated).encode(),
+        PAGE: report_of(run, audit, calibrated).encode(),
         "tables.md": markdown_tables(run.plan, run.tables).encode(),
         "tables.tex": latex_tables(run.plan, run.tables).encode(),
         "audit.json": (json.dumps(audit.plain(), indent=2, ensure_ascii=False) + "\n").encode(),
@@ -67,7 +69,8 @@ def report_command(runs: Sequence[str | Path], out: str | Path | None = None) ->
         What was written.
 
     Raises:
-        PlanError: If a directory holds no finished run, or one is given twice; with all that are wrong.
+        PlanError: If a directory holds no finished run, or one is given twice; with all that are wrong. Also if `out`
+            is a file of a run or of a model, unless it is the report of the one run.
         DataError: If something cannot be written.
 
     Example:
@@ -76,17 +79,17 @@ def report_command(runs: Sequence[str | Path], out: str | Path | None = None) ->
         mernas.space.errors.PlanError: report: needs at least one run directory.
     """
     opened = _opened([Path(run) for run in runs])
-    target = None if out is None else Path(out).expanduser()
-    if target is not None and target.is_dir():
-        raise PlanError(Problem("--out", "must be a file", str(target), f"write {target / COMPARISON}"))
-    if len(opened) == 1 and target is None:
+    if len(opened) == 1 and out is None:
         (run,) = opened
         files = report_files(run)
         for name, content in files.items():
-            write_bytes(run.folder / name, content)
+            write_bytes(
+                run.folder / name, content, "make it writable, or write the page elsewhere with --out FILE.html"
+            )
         return tuple(run.folder / name for name in files)
-    path = COMPARISON if target is None else target
-    write_bytes(path, make_report(opened).encode())
+    own = opened[0].folder / PAGE if len(opened) == 1 else None
+    path = check_out_file(COMPARISON if out is None else out, allowed=own)
+    write_bytes(path, make_report(opened).encode(), "choose another file with --out")
     return (path,)
 
 
