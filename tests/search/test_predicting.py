@@ -11,6 +11,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 import cv2
@@ -315,6 +316,14 @@ def test_a_file_that_cannot_be_written_is_named(trained: Trained, videos: list[s
     (found,) = messages(DataError, lambda: predict_command(trained.folder, videos, out=tmp_path / "taken" / "x.csv"))
     assert "cannot be written" in found
     assert "choose another file with --out" in found.lower()
+
+
+def test_predictions_replace_no_recording_and_no_file_of_the_model(trained: Trained, videos: list[str]) -> None:
+    for out in (Path(videos[0]), trained.folder / "bundle.json"):
+        before = out.read_bytes()
+        (found,) = messages(PlanError, partial(predict_command, trained.folder, videos, out=out))
+        assert "must not replace" in found
+        assert out.read_bytes() == before
 
 
 def test_a_network_that_gives_no_numbers_is_refused(trained: Trained, videos: list[str], tmp_path: Path) -> None:
