@@ -117,7 +117,7 @@ def test_data_in_a_folder_whose_name_is_no_utf8_are_found_again(tmp_path: Path) 
         pytest.skip("this file system takes no such name")
     for subject, label in itertools.product(("s01", "s02"), (0, 1)):
         (folder / subject / "u_test" / str(label)).mkdir(parents=True)
-        pixels = np.full((28, 28, 3), 100 + label, np.uint8)
+        pixels = np.full((28, 28, 3), 100 + label + 10 * int(subject[1:]), np.uint8)
         coded = cv2.imencode(".png", pixels)[1].tobytes()
         (folder / subject / "u_test" / str(label) / f"{subject}_{subject}_{label}_01.png").write_bytes(coded)
     note_data(tmp_path, ["synthetic", f"flow-images={folder}"])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import subprocess
 import sys
 import tomllib
@@ -123,26 +124,24 @@ def test_differences_are_of_what_both_name() -> None:
 
 
 def test_who_resumes_a_run_hears_which_versions_changed_and_nothing_of_a_shorter_list(
-    finished: SearchResult, toy: Callable[..., Dataset], toy_space: Path, small: dict[str, Any]
+    finished: SearchResult, toy: Callable[..., Dataset], toy_space: Path, small: dict[str, Any], tmp_path: Path
 ) -> None:
-    path = finished.folder / "environment.txt"
+    folder = Path(shutil.copytree(finished.folder, tmp_path / "run"))
+    path = folder / "environment.txt"
     whole = path.read_text(encoding="utf-8")
 
     def heard(text: str) -> list[str]:
         path.write_text(text, encoding="utf-8")
         listening = Listening()
-        run_search(toy(), space=toy_space, out=finished.folder, reporter=listening, **small)
+        run_search(toy(), space=toy_space, out=folder, reporter=listening, **small)
         return listening.heard
 
     torch = metadata.version("torch")
     old = ("python", "system", "cores", "mernas", "numpy")  # as runs had it that were made before
     shorter = "".join(f"{line}\n" for line in whole.splitlines() if line.split()[0] in old)
-    try:
-        assert heard(whole) == []
-        assert heard(shorter) == []
-        (said,) = heard(whole.replace(f"torch {torch}", "torch 0.1"))
-        assert f"torch 0.1 (here {torch})" in said
-        assert "bits of its results may differ" in said
-        assert "numpy" not in said
-    finally:
-        path.write_text(whole, encoding="utf-8")
+    assert heard(whole) == []
+    assert heard(shorter) == []
+    (said,) = heard(whole.replace(f"torch {torch}", "torch 0.1"))
+    assert f"torch 0.1 (here {torch})" in said
+    assert "bits of its results may differ" in said
+    assert "numpy" not in said

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shlex
+import shutil
 from collections.abc import Callable
 from dataclasses import fields, replace
 from pathlib import Path
@@ -115,11 +116,12 @@ def test_the_space_file_of_a_run_leaves_what_the_run_searched(
 
 
 def test_a_run_that_an_earlier_version_began_is_given_its_space_file_when_it_goes_on(
-    finished: SearchResult, toy: Callable[..., Dataset], toy_space: Path, small: dict[str, Any]
+    finished: SearchResult, toy: Callable[..., Dataset], toy_space: Path, small: dict[str, Any], tmp_path: Path
 ) -> None:
-    path = finished.folder / "space.yaml"
+    folder = Path(shutil.copytree(finished.folder, tmp_path / "run"))
+    path = folder / "space.yaml"
     text = path.read_text(encoding="utf-8")
     path.unlink()
-    assert "--space toy.yaml" in command_with(open_run(finished.folder), parse_rule("<=5k"))
-    run_search(toy(), space=toy_space, out=finished.folder, **small)
+    assert "--space toy.yaml" in command_with(open_run(folder), parse_rule("<=5k"))
+    run_search(toy(), space=toy_space, out=folder, **small)
     assert path.read_text(encoding="utf-8") == text
