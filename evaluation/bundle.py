@@ -23,6 +23,7 @@ from typing import Any
 import mernas.components  # noqa: F401  # registers every component
 from mernas.components.contracts import Input
 from mernas.evaluation.bundle_fields import field_problems, is_digest, is_whole, shown
+from mernas.evaluation.bundle_files import ATTRIBUTES, BYTES_ARE_BYTES, CARD, MANIFEST, PIPELINE, WEIGHTS
 from mernas.evaluation.jobs import ENGINE_VERSION
 from mernas.evaluation.preparation import Recipe, recipe_of
 from mernas.evaluation.whole_file import write_whole
@@ -30,16 +31,6 @@ from mernas.space.errors import DataError, MernasError, Problem, raise_all
 from mernas.space.genotype import Genotype, from_complete, instantiate
 
 BUNDLE_FORMAT = 1
-MANIFEST = "bundle.json"
-WEIGHTS = "model.safetensors"
-CARD = "README.md"
-PIPELINE = "genotype.yaml"
-ENVIRONMENT = "environment.txt"
-PROGRAM = "model.pt2"
-ONNX = "model.onnx"
-ATTRIBUTES = ".gitattributes"
-BYTES_ARE_BYTES = b"# checksums are of bytes: no line ends may change\n* -text\n"
-"""What `.gitattributes` holds."""
 
 LARGEST = 16 << 20
 """Bytes; a larger manifest is not read. Those that mernas writes have some thousand."""

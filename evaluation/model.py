@@ -18,7 +18,8 @@ from torch import Tensor, nn
 
 from mernas.components.datasets.clip import Clip
 from mernas.components.topologies.network import Network, build_network
-from mernas.evaluation.bundle import REWRITTEN, WEIGHTS, Bundle, read_bundle, seal
+from mernas.evaluation.bundle import REWRITTEN, Bundle, read_bundle, seal
+from mernas.evaluation.bundle_files import WEIGHTS
 from mernas.evaluation.calibration import temper
 from mernas.evaluation.fitting import numeric_state, predict
 from mernas.evaluation.preparation import prepare_now

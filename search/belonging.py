@@ -12,7 +12,7 @@ from contextlib import closing
 from pathlib import Path
 from typing import Any
 
-from mernas.evaluation.bundle import MANIFEST
+from mernas.evaluation.bundle_files import MANIFEST
 from mernas.evaluation.jobs import numeric_path
 from mernas.search.plan import DEVICES, Plan
 from mernas.search.reading_only import reading_only

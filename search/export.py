@@ -24,19 +24,8 @@ from torch import nn
 from mernas.components.contracts import NotFiniteError
 from mernas.components.datasets.clip import Clip, Dataset
 from mernas.components.topologies.network import count_parameters
-from mernas.evaluation.bundle import (
-    CARD,
-    ENVIRONMENT,
-    ONNX,
-    PIPELINE,
-    PROGRAM,
-    WEIGHTS,
-    Bundle,
-    FrameSizes,
-    RuleEstimate,
-    TrainingData,
-    write_bundle,
-)
+from mernas.evaluation.bundle import Bundle, FrameSizes, RuleEstimate, TrainingData, write_bundle
+from mernas.evaluation.bundle_files import CARD, ENVIRONMENT, ONNX, PIPELINE, PROGRAM, WEIGHTS
 from mernas.evaluation.fitting import assemble, numeric_state, training_view
 from mernas.evaluation.footprint import REPETITIONS, Footprint, FreshProcess, measure, predict_in_fresh_process
 from mernas.evaluation.jobs import ENGINE_VERSION, make_job

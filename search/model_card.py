@@ -11,7 +11,8 @@ import textwrap
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
-from mernas.evaluation.bundle import ENVIRONMENT, MANIFEST, ONNX, PIPELINE, PROGRAM, Bundle
+from mernas.evaluation.bundle import Bundle
+from mernas.evaluation.bundle_files import ENVIRONMENT, MANIFEST, ONNX, PIPELINE, PROGRAM
 from mernas.evaluation.calibration import TEMPERATURES
 from mernas.evaluation.footprint import Footprint, Latency
 from mernas.evaluation.programs import BATCHES, input_names

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from mernas.components.datasets.clip import Dataset
 from mernas.components.datasets.recording import IMAGE_SUFFIXES, FolderFrames, VideoFrames, printable
-from mernas.evaluation.bundle import ATTRIBUTES, CARD, ENVIRONMENT, MANIFEST, ONNX, PIPELINE, PROGRAM, WEIGHTS
+from mernas.evaluation.bundle_files import ATTRIBUTES, CARD, ENVIRONMENT, MANIFEST, ONNX, PIPELINE, PROGRAM, WEIGHTS
 from mernas.search.named_data import named_data
 from mernas.space.errors import DataError, PlanError, Problem
 

@@ -8,7 +8,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from mernas.evaluation.bundle import ATTRIBUTES, BYTES_ARE_BYTES, MANIFEST, read_bundle
+from mernas.evaluation.bundle import read_bundle
+from mernas.evaluation.bundle_files import ATTRIBUTES, BYTES_ARE_BYTES, MANIFEST
 from mernas.space.errors import DataError, MernasError, Problem
 from mernas.space.genotype import Genotype
 

@@ -26,16 +26,8 @@ from mernas.components.datasets.clip import Clip
 from mernas.components.datasets.synthetic import Synthetic
 from mernas.components.inputs.farneback import Farneback
 from mernas.components.inputs.optical_flow import OpticalFlow
-from mernas.evaluation.bundle import (
-    PIPELINE,
-    WEIGHTS,
-    Bundle,
-    FrameSizes,
-    RuleEstimate,
-    TrainingData,
-    read_bundle,
-    write_bundle,
-)
+from mernas.evaluation.bundle import Bundle, FrameSizes, RuleEstimate, TrainingData, read_bundle, write_bundle
+from mernas.evaluation.bundle_files import PIPELINE, WEIGHTS
 from mernas.evaluation.estimator import MernasClassifier
 from mernas.evaluation.model import network_bytes
 from mernas.search.predicting import PredictedClip, grouped_notes, predict_command, predict_sources

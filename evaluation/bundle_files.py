@@ -1,0 +1,12 @@
+"""The files of an exported model, by name; nothing heavy is imported for knowing them."""
+
+MANIFEST = "bundle.json"
+WEIGHTS = "model.safetensors"
+CARD = "README.md"
+PIPELINE = "genotype.yaml"
+ENVIRONMENT = "environment.txt"
+PROGRAM = "model.pt2"
+ONNX = "model.onnx"
+ATTRIBUTES = ".gitattributes"
+BYTES_ARE_BYTES = b"# checksums are of bytes: no line ends may change\n* -text\n"
+"""What `.gitattributes` holds."""
