@@ -16,7 +16,7 @@ from mernas.cli import cli
 from mernas.components.datasets.clip import Dataset
 from mernas.components.datasets.manifest_writing import write_clips
 from mernas.components.datasets.synthetic import Synthetic
-from mernas.evaluation import bundle
+from mernas.evaluation import bundle_files as bundle
 from mernas.search import evaluate
 from mernas.search.out_file import CANDIDATES, MODEL_FILES, RUN_FILES, check_out_file
 from mernas.search.report import report_command
