@@ -17,6 +17,7 @@ from rich.table import Table
 
 from mernas.components.datasets.clip import POOLED
 from mernas.evaluation.picking import format_size
+from mernas.search.duration import format_duration
 from mernas.search.evaluate import EvaluationResult
 from mernas.search.executor import SerialExecutor
 from mernas.search.export import Exported
@@ -38,6 +39,7 @@ def headline(plan: Plan, folder: Path) -> str:
         f"space: {plan.space_name}; {settings.trials} trials per study in batches of {settings.batch}; "
         f"{groups} groups, so {groups + 1} studies;\n"
         f"budgets {budgets}; limit {format_size(settings.max_parameters)} parameters; sampler {settings.sampler}; "
+        f"{'' if settings.time is None else f'time {format_duration(settings.time)}; '}"
         f"racing {'on' if settings.racing else 'off'}; {'halving on; ' if settings.halving else ''}"
         f"seed {settings.seed}; outer trainings {settings.seeds} times; run directory {folder}"
     )
@@ -72,6 +74,10 @@ def print_forecast(plan: Plan, workers: int, as_json: bool, err: bool, full_audi
         table.add_row(title, str(jobs), f"{seconds / workers / 60:.1f}")
     table.add_row("in all", str(sum(jobs for _, jobs, _ in predicted.stages)), f"{predicted.seconds / 60:.1f}")
     Console(stderr=err).print(table)
+    limit = plan.settings.time
+    if limit is not None and predicted.seconds > limit:
+        ends = "proposals end in time for the outer test, or nothing begins if not even one proposal fits"
+        click.echo(f"That is longer than --time {format_duration(limit)}: {ends}.", err=err)
     for failure in predicted.failures:
         click.echo(f"A pilot failed and counts for nothing: {failure}", err=err)
 

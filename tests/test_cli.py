@@ -104,6 +104,14 @@ def test_a_budget_without_a_candidate_in_some_study_is_not_reported_and_that_is_
     assert [row["budget"] for row in body["front"]] == ["5000"]
 
 
+def test_a_dry_run_says_where_a_time_ends_the_proposals(images: Path, space: Path, tmp_path: Path) -> None:
+    short = search(images, space, tmp_path / "run", "--dry-run", "--time", "0.01s")
+    assert short.exit_code == 0, short.output
+    assert "time 0 s; " in short.stderr
+    assert "That is longer than --time 0 s: proposals end in time for the outer test" in short.stdout
+    assert "longer than" not in search(images, space, tmp_path / "run", "--dry-run", "--time", "90h").output
+
+
 def test_a_dry_run_forecasts_and_leaves_no_run_directory(images: Path, space: Path, tmp_path: Path) -> None:
     result = search(images, space, tmp_path / "run", "--dry-run", "--json")
     assert result.exit_code == 0, result.output
