@@ -6,7 +6,7 @@ keep:                             # of these axes only these components remain
   flow_estimator: [given]
 drop:                             # these go
   augmentation: [shift]
-set:                              # a value fixes, a list limits, {low: …, high: …} limits; counts of a list slot too
+set:                              # a value fixes, a list or {low: …, high: …} limits; counts of a list slot too
   input.optical_flow: {size: 28, centre: [none, median]}
   training.scratch: {epochs: {low: 10, high: 20}}
   stream.stream: {backbone: {low: 1, high: 2}}
@@ -29,6 +29,7 @@ from mernas.space.tree import Facts, SearchSpace
 from mernas.space.yaml_text import is_file, load_yaml, read_yaml
 
 SHIPPED = ("full", "quick", "standard")
+_WIDER = "a restriction never widens; to start from wider ranges write `extends: full`"
 
 
 def load_space(name: str | Path, facts: Facts, registry: Registry = REGISTRY) -> SearchSpace:
@@ -41,7 +42,7 @@ def load_space(name: str | Path, facts: Facts, registry: Registry = REGISTRY) ->
 
     Raises:
         SpaceError: With every mistake in the file; a rule that would widen the space is one, and so is a component
-            to keep that the extended space has not.
+            to keep or to narrow that the extended space has not.
     """
     space, problems = _load(name, SearchSpace(frozenset(facts), registry=registry), ())
     raise_all(SpaceError, problems)
@@ -60,6 +61,8 @@ def rules_of(space: SearchSpace) -> dict[str, Any]:
     """
     limits: dict[str, dict[str, Any]] = {}
     for (axis, name, parameter), domain in sorted(space.limits.items()):
+        if name not in space.names(axis):
+            continue  # a file narrowed it and another, which extends that one, dropped it
         rule = list(domain.values) if isinstance(domain, Choices) else {"low": domain.low, "high": domain.high}
         limits.setdefault(f"{axis}.{name}", {})[parameter] = rule
     kept = {axis: sorted(names) for axis, names in sorted(space.kept.items())}
@@ -125,6 +128,13 @@ def _restrict(space: SearchSpace, rules: Any, subject: str, extended: str) -> tu
         except UnknownNameError as error:
             problems += [f"{where}: {problem}" for problem in error.problems]
             continue
+        if name not in space.names(axis):
+            problems.append(_absent(where, extended))
+            continue
+        if name not in kept.get(axis, (name,)):
+            remedy = "take one of the two rules out"
+            problems.append(Problem(where, "narrows what the same file does not keep, or drops", "", remedy))
+            continue
         if not isinstance(body, Mapping):
             problems.append(Problem(where, "must be a mapping of hyper-parameters", repr(body)))
             continue
@@ -170,10 +180,14 @@ def _known_names(
             problems += [f"{where}: {problem}" for problem in error.problems]
         else:
             if extended is not None and str(name) not in space.names(str(axis)):
-                rule = f"is not in {extended}, which this file extends"
-                remedy = "write `extends: full`, which begins with every component in its full range, or leave it out"
-                problems.append(Problem(f'{where} "{name}"', rule, "", remedy))
+                problems.append(_absent(f'{where} "{name}"', extended))
     return frozenset(map(str, names)) if len(problems) == before else None
+
+
+def _absent(where: str, extended: str) -> Problem:
+    rule = f"is not in {extended}, which this file extends"
+    remedy = "write `extends: full`, which begins with every component in its full range, or leave it out"
+    return Problem(where, rule, "", remedy)
 
 
 def _narrow(domain: Domain | Slot, rule: Any, where: str, problems: list[Problem | str]) -> Domain | None:
@@ -183,20 +197,47 @@ def _narrow(domain: Domain | Slot, rule: Any, where: str, problems: list[Problem
             remedy = f"use keep or drop on the axis {domain.axis}"
             problems.append(Problem(where, "is filled by a component", "", remedy))
             return None
-        domain = domain.count
+        return _part(domain.count, rule, where, problems)
     if isinstance(domain, Choices):
-        values = tuple(rule) if isinstance(rule, list) else (rule,)
-        wrong = [value for value in values if value not in domain]
-        if wrong or not values:
-            problems.append(Problem(where, f"must be {domain}", ", ".join(map(repr, wrong)) or "nothing"))
+        return _some(domain, rule, where, problems)
+    if isinstance(rule, list):
+        wrong = [value for value in rule if value not in domain]
+        if wrong or not rule:
+            found = ", ".join(map(repr, wrong)) or "nothing"
+            problems.append(Problem(where, f"must be {domain}", found, _WIDER))
             return None
-        return Choices(tuple(value for value in domain.values if value in Choices(values)))
+        return Choices(tuple(sorted({float(value) if isinstance(domain, Real) else value for value in rule})))
+    return _part(domain, rule, where, problems)
+
+
+def _some(domain: Choices, rule: Any, where: str, problems: list[Problem | str]) -> Choices | None:
+    """Of some values those that are listed or, where all are numbers, those of a range."""
+    numbers = [value for value in domain.values if isinstance(value, (int, float)) and not isinstance(value, bool)]
+    if isinstance(rule, Mapping) and len(numbers) == len(domain.values):
+        part = _part(Real(min(numbers), max(numbers)), rule, where, problems)
+        if part is None:
+            return None
+        left = tuple(value for value in numbers if value in part)
+        if not left:
+            problems.append(Problem(where, f"must leave {domain}", repr(rule)))
+        return Choices(left) if left else None
+    values = tuple(rule) if isinstance(rule, list) else (rule,)
+    if all(isinstance(value, float) for value in domain.values):
+        values = tuple(float(value) if type(value) is int else value for value in values)
+    wrong = [value for value in values if value not in domain]
+    if wrong or not values:
+        problems.append(Problem(where, f"must be {domain}", ", ".join(map(repr, wrong)) or "nothing"))
+        return None
+    return Choices(tuple(value for value in domain.values if value in Choices(values)))
+
+
+def _part(domain: Integer | Real, rule: Any, where: str, problems: list[Problem | str]) -> Integer | Real | None:
+    """The part of a range."""
     ends = rule if isinstance(rule, Mapping) else {"low": rule, "high": rule}
     low, high = ends.get("low", domain.low), ends.get("high", domain.high)
     if set(ends) - {"low", "high"} or low not in domain or high not in domain or low > high:
         must = f"must be within {domain}, as a value or {{low: …, high: …}}"
-        remedy = "a restriction never widens; to start from wider ranges write `extends: full`"
-        problems.append(Problem(where, must, repr(rule), remedy))
+        problems.append(Problem(where, must, repr(rule), _WIDER))
         return None
     if isinstance(domain, Real):
         return replace(domain, low=float(low), high=float(high))

@@ -113,6 +113,14 @@ def test_a_shipped_space_is_made_again_from_the_plan_alone(name: str, finished: 
     assert stated_space(written).describe() == load_space(name, facts).describe()
 
 
+def test_a_space_of_listed_numbers_is_made_again_from_the_plan_alone(finished: SearchResult, tmp_path: Path) -> None:
+    listed = tmp_path / "listed.yaml"
+    listed.write_text("set: {training.scratch: {epochs: [10, 20]}, optimizer.adamw: {lr: [0.002, 0.01]}}\n")
+    plan = plan_search(finished.plan.dataset, space=listed, trials=1, budgets="3k", max_params="3k")
+    written = load_yaml(plan.to_yaml(), "plan.yaml")
+    assert stated_space(written).describe() == load_space(listed, finished.plan.dataset.provides).describe()
+
+
 def test_a_plan_of_a_space_that_is_none_is_left_out_without_a_traceback(run: Path) -> None:
     plan = read_yaml(run / "plan.yaml")
     plan["space"]["axes"]["block"]["residual"][1]["width"] = "exit()"

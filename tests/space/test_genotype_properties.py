@@ -129,6 +129,8 @@ def restrictions(draw: st.DrawFn) -> dict[str, Any]:
     for declaration in REGISTRY:
         if declaration.axis in ("dataset", "classifier", "features"):
             continue
+        if declaration.name in rules["drop"].get(declaration.axis, ()):
+            continue  # to narrow what the same file drops is a mistake
         body: dict[str, Any] = {}
         for name, parameter in declaration.parameters.items():
             domain = parameter.domain
@@ -136,7 +138,11 @@ def restrictions(draw: st.DrawFn) -> dict[str, Any]:
                 continue
             if isinstance(domain, Slot) and domain.shape in ("chain", "bag") and REGISTRY.names(domain.axis):
                 domain = domain.count
-            if isinstance(domain, Integer):
+            counted = domain is not parameter.domain
+            if isinstance(domain, (Integer, Real)) and not counted and draw(st.booleans()):
+                numbers = st.integers if isinstance(domain, Integer) else st.floats
+                body[name] = draw(st.lists(numbers(domain.low, domain.high), min_size=1, max_size=3))
+            elif isinstance(domain, Integer):
                 ends = sorted(draw(st.tuples(*[st.integers(domain.low, domain.high)] * 2)))
                 body[name] = {"low": ends[0], "high": ends[1]}
             elif isinstance(domain, Real):

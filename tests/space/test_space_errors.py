@@ -12,7 +12,7 @@ import mernas.components  # noqa: F401
 from mernas.space.catalogue import EVERYTHING
 from mernas.space.errors import MernasError, Problem, SpaceError, UnavailableError, UnknownNameError
 from mernas.space.genotype import from_complete, parse_genotype
-from mernas.space.parameters import choice, integer
+from mernas.space.parameters import Choices, choice, integer
 from mernas.space.presets import load_preset
 from mernas.space.registry import Registry, register
 from mernas.space.restriction import load_space, rules_of
@@ -126,6 +126,67 @@ def test_a_component_to_keep_may_be_one_that_the_data_at_hand_cannot_have(tmp_pa
     assert load_space(path, MAPS).names("input") == ("apex_frame", "optical_flow")
     path.write_text("extends: full\nkeep: {flow_estimator: [given, tvl1]}\n")  # tvl1 needs an extra
     assert load_space(path, MAPS).names("flow_estimator") == ("given", "tvl1")
+
+
+def test_a_rule_for_a_component_that_the_space_lacks_is_a_mistake_and_never_passes_in_silence(tmp_path: Path) -> None:
+    path = tmp_path / "space.yaml"
+    path.write_text(
+        "keep: {head: [linear]}\ndrop: {block: [residual]}\n"
+        "set:\n  block.dense: {growth: 8}\n  block.residual: {width: 8}\n  head.mlp: {hidden: 8}\n"
+    )
+    with pytest.raises(SpaceError) as error:
+        load_space(path, MAPS)
+    told = messages(error)
+    assert len(told) == 3
+    assert f"{path}, set, block.dense: is not in standard, which this file extends. Write `extends: full`" in told[0]
+    for message, name in zip(told[1:], ("block.residual", "head.mlp"), strict=True):
+        assert message.startswith(f"{path}, set, {name}: narrows what the same file does not keep, or drops")
+
+
+def test_what_one_file_narrows_another_that_extends_it_may_drop(tmp_path: Path) -> None:
+    (tmp_path / "a.yaml").write_text("set: {block.residual: {width: 8}}\n")
+    (tmp_path / "b.yaml").write_text("extends: a.yaml\ndrop: {block: [residual]}\n")
+    space = load_space(tmp_path / "b.yaml", MAPS)
+    own = tmp_path / "own.yaml"
+    own.write_text(dump_yaml(rules_of(space)), encoding="utf-8")
+    assert load_space(own, MAPS).describe() == space.describe()
+
+
+def test_a_list_leaves_its_values_of_a_range_and_a_range_its_part_of_numbers(tmp_path: Path) -> None:
+    (tmp_path / "a.yaml").write_text(
+        "set:\n  preprocessing.magnify: {alpha: [8, 4, 4.5]}\n  training.scratch: {epochs: [10, 20]}\n"
+        "  input.apex_frame: {size: {low: 40}}\n"
+    )
+    (tmp_path / "b.yaml").write_text("extends: a.yaml\nset: {preprocessing.magnify: {alpha: {high: 5}}}\n")
+    (tmp_path / "c.yaml").write_text("extends: a.yaml\nset: {preprocessing.magnify: {alpha: 8}}\n")
+    space = load_space(tmp_path / "a.yaml", EVERYTHING)
+    assert space.limits["preprocessing", "magnify", "alpha"] == Choices((4.0, 4.5, 8.0))
+    assert space.limits["training", "scratch", "epochs"] == Choices((10, 20))
+    assert space.limits["input", "apex_frame", "size"] == Choices((42, 56))
+    narrower = [load_space(tmp_path / f"{name}.yaml", EVERYTHING) for name in "bc"]
+    alphas = [each.limits["preprocessing", "magnify", "alpha"] for each in narrower]
+    assert alphas == [Choices((4.0, 4.5)), Choices((8.0,))]
+    own = tmp_path / "own.yaml"
+    own.write_text(dump_yaml(rules_of(space)), encoding="utf-8")
+    assert load_space(own, EVERYTHING).describe() == space.describe()
+    proposed = [space.suggest(RandomTrial(seed)) for seed in range(40)]
+    trained = [genotype.root["training"] for genotype in proposed]
+    assert {training["epochs"] for training in trained if training.name == "scratch"} == {10, 20}
+    assert all(genotype in space for genotype in proposed)
+
+
+def test_a_list_never_widens_and_neither_does_a_range_of_listed_numbers(tmp_path: Path) -> None:
+    path = tmp_path / "space.yaml"
+    path.write_text(
+        "set:\n  preprocessing.magnify: {alpha: [4, 100, x], high: []}\n  pipeline.network: {streams: [1, 2]}\n"
+        "  input.apex_frame: {size: {low: 30, high: 40}}\n  input.onset_apex: {size: {high: 90}}\n"
+    )
+    with pytest.raises(SpaceError) as error:
+        load_space(path, EVERYTHING)
+    told = "\n".join(messages(error))
+    assert len(messages(error)) == 5
+    for part in ("100, 'x'", "nothing", "[1, 2]", "must leave one of 28, 42, 56", "[28, 56], as a value"):
+        assert part in told
 
 
 SHIPPED_FILES = sorted(
