@@ -43,6 +43,18 @@ def span(low: float, high: float) -> str:
     return f"[{figure(low)}, {figure(high)}]"
 
 
+def difference_span(low: float, high: float) -> str:
+    """Return the interval of a difference, with as many digits as it takes to show on which side of zero an end lies.
+
+    Example:
+        >>> difference_span(-0.151, 0.005), difference_span(-0.151, -0.0003), difference_span(0.0, 0.2)
+        ('[−.151, .005]', '[−.1510, −.0003]', '[.000, .200]')
+    """
+    least = min((abs(end) for end in (low, high) if end), default=1.0)
+    digits = next((digits for digits in (3, 4, 5) if round(least, digits) > 0), 6)
+    return f"[{figure(low, digits)}, {figure(high, digits)}]"
+
+
 def points(value: float | None) -> str:
     """Return a difference of two scores in points, hundredths of the scale from 0 to 1.
 
