@@ -30,7 +30,7 @@ class Pipeline:
         diagram: It as a drawing; empty after the first `DRAWN`.
         yaml: It as a file that `mernas evaluate` takes.
         shipped: Titles of the rows of which it is the final study's choice.
-        elsewhere: (title, groups) of the rows for which other studies chose it.
+        elsewhere: (studies, titles) of the other studies that chose it, those together that chose it for the same rows.
     """
 
     name: str
@@ -76,12 +76,12 @@ def chosen_pipelines(
     made = []
     for number, (key, candidate) in enumerate(order.items()):
         genotype, name = run.genotype(key), letters(number)
-        elsewhere = []
+        elsewhere: dict[str, list[str]] = {}
         for estimate, title in rows:
             groups = [study for study, choice in estimate.row.choices.items() if choice.genotype == key]
             numbers = [study for study in groups if study != FINAL]
             if numbers:
-                elsewhere.append((title, ", ".join(numbers)))
+                elsewhere.setdefault(", ".join(numbers), []).append(title)
         made.append(
             Pipeline(
                 name=name,
@@ -91,7 +91,7 @@ def chosen_pipelines(
                 diagram=draw_pipeline(genotype, classes, f"Pipeline {name}") if number < DRAWN else Markup(),
                 yaml=genotype.to_yaml(),
                 shipped=tuple(title for estimate, title in rows if estimate.row.final.genotype == key),
-                elsewhere=tuple(elsewhere),
+                elsewhere=tuple((numbers, ", ".join(titles)) for numbers, titles in elsewhere.items()),
             )
         )
     return tuple(made)
