@@ -36,3 +36,38 @@ def test_square_brackets_are_text_and_no_markup(terminal: bool) -> None:
         screen.advance()
     assert "install mernas[onnx]" in stream.getvalue()
     assert "[red]x" in stream.getvalue()
+
+
+@pytest.mark.parametrize("terminal", [False, True])
+def test_a_long_stage_says_now_and_then_how_far_it_is(terminal: bool, tmp_path: Path) -> None:
+    stream, now = io.StringIO(), 0.0
+    console = Console(file=stream, force_terminal=terminal, width=200)
+    with Screen(console, tmp_path / "log.txt", lambda: now) as screen:
+        screen.stage("LOSO", 68)
+        for number in range(68):
+            now = 20.0 * (number + 1)  # after a minute, and then every five
+            screen.advance()
+    told = [
+        "LOSO: 68 to do",
+        "LOSO: 3 done in 60 s, 65 to do, about 21.7 min left",
+        "LOSO: 18 done in 6.0 min, 50 to do, about 16.7 min left",
+        "LOSO: 33 done in 11.0 min, 35 to do, about 11.7 min left",
+        "LOSO: 48 done in 16.0 min, 20 to do, about 6.7 min left",
+        "LOSO: 63 done in 21.0 min, 5 to do, about 100 s left",
+        "LOSO: done in 1360.0 s",
+    ]
+    logged = (tmp_path / "log.txt").read_text().splitlines()
+    assert [line[len("2000-01-01 00:00:00 ") :] for line in logged] == told
+    if not terminal:  # where there is one, the bar shows it
+        assert stream.getvalue().splitlines() == told
+
+
+def test_a_stage_that_shrinks_reckons_with_what_is_left(tmp_path: Path) -> None:
+    stream, now = io.StringIO(), 0.0
+    with Screen(Console(file=stream, width=200), clock=lambda: now) as screen:
+        screen.stage("Search", 1520)
+        screen.advance()
+        screen.resize(30)
+        now = 90.0
+        screen.advance()
+    assert stream.getvalue().splitlines()[-1] == "Search: 2 done in 90 s, 29 to do, about 21.8 min left"
