@@ -46,7 +46,8 @@ class RunLine:
         name: What it is called here.
         colour: Number of its colour.
         glyph: Its mark, for the legend.
-        data, clips, subjects, sampler, trials, groups, seed, plan: What it was.
+        data, clips, subjects, space, sampler, trials, groups, seed, plan: What it was; with the sampler stands what
+            stopped candidates.
     """
 
     name: str
@@ -55,6 +56,7 @@ class RunLine:
     data: str
     clips: int
     subjects: int
+    space: str
     sampler: str
     trials: int
     groups: int
@@ -206,6 +208,7 @@ def _refusal(reference: FinishedRun, run: FinishedRun) -> str:
 
 def _line(run: FinishedRun, name: str, number: int) -> RunLine:
     settings, dataset = run.plan.settings, run.plan.dataset
+    stops = [word for word, used in (("racing", settings.racing), ("halving", settings.halving)) if used]
     return RunLine(
         name=name,
         colour=number % COLOURS,
@@ -213,7 +216,8 @@ def _line(run: FinishedRun, name: str, number: int) -> RunLine:
         data=dataset.name,
         clips=len(dataset),
         subjects=len(dataset.subjects),
-        sampler=settings.sampler,
+        space=run.plan.space_name,
+        sampler=", ".join((settings.sampler, *stops)),
         trials=int(run.ledger.about.get("trials", settings.trials)),
         groups=len(run.plan.partition),
         seed=settings.seed,

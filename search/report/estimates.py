@@ -127,6 +127,8 @@ class Difference:
     @property
     def verdict(self) -> str:
         """What the interval says."""
+        if self.low == self.value == self.high == 0:
+            return "equal in every resample"
         if self.low > 0:
             return "ahead: the interval lies above zero"
         return "behind: the interval lies below zero" if self.high < 0 else "not told apart: the interval covers zero"

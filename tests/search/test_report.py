@@ -32,9 +32,11 @@ from mernas.evaluation.picking import format_size, parse_size
 from mernas.search.audit import make_audit
 from mernas.search.choosing import repeated_predictions
 from mernas.search.finished import FinishedRun, open_run
+from mernas.search.notation import difference_span
 from mernas.search.report import make_report, report_command, report_files
 from mernas.search.report.comparison import paired_differences
 from mernas.search.report.diagram import draw_pipeline
+from mernas.search.report.estimates import Difference
 from mernas.search.report.words import describe, say
 from mernas.search.run import SearchResult, run_search
 from mernas.space.errors import PlanError
@@ -562,6 +564,21 @@ def test_paired_differences_are_those_of_resampled_subjects(run: FinishedRun, ot
 def test_a_run_minus_itself_is_nothing(run: FinishedRun) -> None:
     for one in paired_differences(run, run):
         assert (one.value, one.low, one.high) == (0, 0, 0)
+        assert one.verdict == "equal in every resample"
+
+
+def test_a_difference_whose_end_is_near_zero_shows_on_which_side_it_lies() -> None:
+    assert Difference("best", -0.05, -0.1, -0.00004).verdict == "behind: the interval lies below zero"
+    assert difference_span(-0.1, -0.00004) == "[−.10000, −.00004]"
+    assert Difference("best", 0.0, 0.0, 0.1).verdict == "not told apart: the interval covers zero"
+    assert difference_span(0.0, 0.1) == "[.000, .100]"
+
+
+def test_a_comparison_says_what_was_searched_and_what_stopped_candidates(run: FinishedRun, other: FinishedRun) -> None:
+    raced = replace(other, plan=replace(other.plan, settings=replace(other.plan.settings, racing=True, halving=True)))
+    lines = table(read(make_report([run, raced])), "The runs")
+    assert [line[4] for line in lines] == [one.plan.space_name for one in (run, raced)]
+    assert [line[5] for line in lines] == ["tpe", "random, racing, halving"]
 
 
 def test_a_comparison_holds_the_figures_of_all_runs(run: FinishedRun, other: FinishedRun) -> None:
