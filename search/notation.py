@@ -46,12 +46,14 @@ def span(low: float, high: float) -> str:
 def difference_span(low: float, high: float) -> str:
     """Return the interval of a difference, with as many digits as it takes to show on which side of zero an end lies.
 
+    What is nothing to nine digits is rounding, and zero.
+
     Example:
-        >>> difference_span(-0.151, 0.005), difference_span(-0.151, -0.0003), difference_span(0.0, 0.2)
+        >>> difference_span(-0.151, 0.005), difference_span(-0.151, -0.0003), difference_span(1e-17, 0.2)
         ('[−.151, .005]', '[−.1510, −.0003]', '[.000, .200]')
     """
-    least = min((abs(end) for end in (low, high) if end), default=1.0)
-    digits = next((digits for digits in (3, 4, 5) if round(least, digits) > 0), 6)
+    least = min((abs(end) for end in (low, high) if round(end, 9)), default=1.0)
+    digits = next(digits for digits in range(3, 10) if round(least, digits))
     return f"[{figure(low, digits)}, {figure(high, digits)}]"
 
 

@@ -126,12 +126,13 @@ class Difference:
 
     @property
     def verdict(self) -> str:
-        """What the interval says."""
-        if self.low == self.value == self.high == 0:
+        """What the interval says; what is nothing to nine digits is rounding, and zero."""
+        low, value, high = (round(number, 9) for number in (self.low, self.value, self.high))
+        if low == value == high == 0:
             return "equal in every resample"
-        if self.low > 0:
+        if low > 0:
             return "ahead: the interval lies above zero"
-        return "behind: the interval lies below zero" if self.high < 0 else "not told apart: the interval covers zero"
+        return "behind: the interval lies below zero" if high < 0 else "not told apart: the interval covers zero"
 
 
 def difference(run: FinishedRun, one: Estimate, other: Estimate) -> Difference:

@@ -17,7 +17,7 @@ from jinja2 import Environment, FunctionLoader, StrictUndefined
 from markupsafe import Markup
 
 import mernas
-from mernas.search.notation import difference_span, figure, points, share, signed, thousands
+from mernas.search.notation import difference_span, figure, points, share, signed, span, thousands
 from mernas.search.report.small_charts import draw_effect, draw_share
 
 
@@ -37,7 +37,7 @@ def render(template: str, **values: Any) -> str:
         keep_trailing_newline=True,
     )
     environment.filters.update(
-        figure=figure, signed=signed, difference_span=difference_span, points=points, thousands=thousands,
+        figure=figure, signed=signed, span=span, difference_span=difference_span, points=points, thousands=thousands,
         share=share, tally=tally, seconds=lambda value: f"{value:,.1f}", draw_share=draw_share,
     )  # fmt: skip
     environment.globals.update(draw_effect=draw_effect)

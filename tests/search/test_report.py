@@ -572,6 +572,8 @@ def test_a_difference_whose_end_is_near_zero_shows_on_which_side_it_lies() -> No
     assert difference_span(-0.1, -0.00004) == "[−.10000, −.00004]"
     assert Difference("best", 0.0, 0.0, 0.1).verdict == "not told apart: the interval covers zero"
     assert difference_span(0.0, 0.1) == "[.000, .100]"
+    assert Difference("best", -1e-17, -0.1, -1e-17).verdict == "not told apart: the interval covers zero"  # rounding
+    assert difference_span(-0.1, -1e-17) == "[−.100, .000]"
 
 
 def test_a_comparison_says_what_was_searched_and_what_stopped_candidates(run: FinishedRun, other: FinishedRun) -> None:
