@@ -80,12 +80,25 @@ class FlowEstimator(Protocol):
 class Block(Protocol):
     """Axis `block`: map to map (survey 5.1).
 
+    It may also have what `Foretelling` has, and so may a readout and a cascade.
+
     A block of images that also says `maps={VIDEO: VIDEO}` and has a class attribute `frame_wise = True` is applied to
     each frame of a video with the same weights: its `build` then is given the shape (C, H, W) of a frame.
     """
 
     def build(self, shape: Shape) -> tuple[nn.Module, Shape]:
         """Return the module for an input of `shape`, and the shape that leaves it."""
+
+
+class Foretelling(Protocol):
+    """What says without being built what it does to shapes, so that a space proposes it only where there is room.
+
+    Whether it can be built depends on no hyper-parameters but those that declare `sizes=True`. A fusion has instead
+    `length_after(features)`, the length of the vector that it gives; a head `admit(features)`, which returns nothing.
+    """
+
+    def shape_after(self, shape: Shape) -> Shape:
+        """Return the shape that `build` says leaves it; raise the `SpaceError` that it raises."""
 
 
 class Attention(Protocol):

@@ -295,7 +295,12 @@ def make_plan(
         "partition": partition.to_plain(),
         "presets": {name: genotype.hash for name, genotype in sorted(presets.items())},
         "baselines": {name: [genotype.hash for genotype in grid] for name, grid in sorted(families.items())},
-        "space": {"hash": plain_hash(space.describe()), "axes": space.describe()[1]},
+        "space": {
+            "hash": plain_hash(space.describe()),
+            "axes": space.describe()[1],
+            # Plans without it are those of versions that did not know it, or of spaces that do not ask for it.
+            **({"fitting": True} if space.fitting else {}),
+        },
     }
     return Plan(
         dataset=dataset,

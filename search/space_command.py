@@ -69,8 +69,8 @@ def describe_space(data: Sequence[str] = (), space: str | None = None) -> dict[s
         space: A shipped name or the path of a space file; `full` by default.
 
     Returns:
-        `space` and `data` (its name, null for none), and the `facts` and `axes` of `mernas.space.catalogue.catalogue`,
-        which tells their shape.
+        `space` and `data` (its name, null for none), and the `facts`, `fitting` and `axes` of
+        `mernas.space.catalogue.catalogue`, which tells their shape.
 
     Example:
         >>> found = describe_space(space="quick")
@@ -93,6 +93,7 @@ def print_space(described: Mapping[str, Any]) -> None:
     absent = sum(not part["available"] for part in components)
     where = "any data" if described["data"] is None else f"the data {described['data']}"
     title = f"Space {described['space']} for {where}: {len(components)} components, {absent} of them unavailable"
+    title += "; of the others it proposes what fits the map that arrives" if described["fitting"] else ""
     root = Tree(Text(title, "bold"))
     for name, axis in described["axes"].items():
         optional = ", can be left out" if axis["optional"] else ""

@@ -91,7 +91,8 @@ def stated_space(description: Mapping[str, Any]) -> SearchSpace:
                     domain = _domain(text)
                     limits[axis, name, parameter] = domain.count if isinstance(domain, Slot) else domain
     kept = {axis: frozenset(axes.get(axis, ())) for axis in AXES if axis not in _OUTSIDE}
-    space = SearchSpace(frozenset(description["data"]["facts"]), limits, kept)
+    fitting = description["space"].get("fitting", False)
+    space = SearchSpace(frozenset(description["data"]["facts"]), limits, kept, fitting=fitting)
     if plain_hash(space.describe()) != description["space"]["hash"]:
         rule = f"cannot be made again here; mernas {description['mernas']} made it"
         raise SpaceError(Problem("plan.yaml, space", rule, _differing(axes, space.describe()[1])))

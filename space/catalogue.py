@@ -25,14 +25,15 @@ def catalogue(space: SearchSpace) -> dict[str, Any]:
     Components that the space leaves out are not listed; those that the data or the installation leave out are, with
     the reason. Of a hyper-parameter the domain is what remains of it.
 
-    The shape, to which keys may be added but from which none will be taken: `axes` by name -> `section`, `title`,
-    `optional` (whether a pipeline can do without), `components` by name -> `version`, `section`, `source`, `summary`,
-    `needs` and `provides` (capabilities), `requires` (importable module -> what pip is asked for), `maps` (kind ->
-    kind), `available`, `reason` (empty if available), `hyperparameters` by name -> `kind`, `domain`, `default`, `doc`,
-    `needs` (value -> capabilities), `conditional` (whether it is there for some values of the others only). The domain
-    of an `integer` or `real` has `low`, `high` and `log`; that of a `choice` is a list; that of a slot for components
-    (`one`, `optional`, `chain`, `bag`, `subset`) has `axis`, `low` and `high`. A default is null where there is none.
-    `provides` of an input holds what its maps have for some of its values.
+    The shape, to which keys may be added but from which none will be taken: `facts`, the capabilities of the data;
+    `fitting`, whether proposals are only of what there is room for in the map that arrives; `axes` by name ->
+    `section`, `title`, `optional` (whether a pipeline can do without), `components` by name -> `version`, `section`,
+    `source`, `summary`, `needs` and `provides` (capabilities), `requires` (importable module -> what pip is asked for),
+    `maps` (kind -> kind), `available`, `reason` (empty if available), `hyperparameters` by name -> `kind`, `domain`,
+    `default`, `doc`, `needs` (value -> capabilities), `conditional` (whether it is there for some values of the others
+    only). The domain of an `integer` or `real` has `low`, `high` and `log`; that of a `choice` is a list; that of a
+    slot for components (`one`, `optional`, `chain`, `bag`, `subset`) has `axis`, `low` and `high`. A default is null
+    where there is none. `provides` of an input holds what its maps have for some of its values.
 
     Example:
         >>> import mernas.components
@@ -53,7 +54,7 @@ def catalogue(space: SearchSpace) -> dict[str, Any]:
             "optional": axis.empty,
             "components": components,
         }
-    return {"facts": sorted(space.facts), "axes": axes}
+    return {"facts": sorted(space.facts), "fitting": space.fitting, "axes": axes}
 
 
 def _component(offer: _Offer, item: Declaration) -> dict[str, Any]:

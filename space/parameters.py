@@ -156,19 +156,22 @@ class Parameter:
         doc: One line for people.
         needs: What single values of a `Choices` need of the data, e.g. `{"given": {"given flow"}}`.
         when: Says from the values of the earlier fields whether this field is active; an inactive one holds None.
+        sizes: Whether it has a say in which shapes the component can be built for. Its values may all be tried, alone
+            and with those of others that have a say: they should be few.
     """
 
     domain: Domain | Slot
     doc: str = ""
     needs: Mapping[Primitive, frozenset[str]] = field(default_factory=dict)
     when: Callable[[Mapping[str, Any]], bool] | None = None
+    sizes: bool = False
 
 
 KEY = "mernas parameter"
 
 
-def integer(low: int, high: int, *, default: int, log: bool = False, doc: str = "") -> Any:
-    """Declare a whole number in [low, high].
+def integer(low: int, high: int, *, default: int, log: bool = False, doc: str = "", sizes: bool = False) -> Any:
+    """Declare a whole number in [low, high]; `sizes` as of `Parameter`.
 
     Example:
         >>> from dataclasses import dataclass
@@ -178,7 +181,7 @@ def integer(low: int, high: int, *, default: int, log: bool = False, doc: str = 
         >>> Shift().pixels
         2
     """
-    return field(default=default, metadata={KEY: Parameter(Integer(low, high, log), doc)})
+    return field(default=default, metadata={KEY: Parameter(Integer(low, high, log), doc, sizes=sizes)})
 
 
 def real(low: float, high: float, *, default: float, log: bool = False, doc: str = "") -> Any:
@@ -191,10 +194,11 @@ def choice(
     default: Primitive,
     doc: str = "",
     needs: Mapping[Primitive, set[str] | frozenset[str]] | None = None,
+    sizes: bool = False,
 ) -> Any:
-    """Declare one of a few values; `needs` says what a value needs of the data."""
+    """Declare one of a few values; `needs` says what a value needs of the data, `sizes` is as of `Parameter`."""
     wanted = {value: frozenset(names) for value, names in (needs or {}).items()}
-    return field(default=default, metadata={KEY: Parameter(Choices(values), doc, wanted)})
+    return field(default=default, metadata={KEY: Parameter(Choices(values), doc, wanted, sizes=sizes)})
 
 
 def one(axis: str, *, default: str | None = None, flows: bool = False, doc: str = "") -> Any:

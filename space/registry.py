@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 
 from mernas.space.errors import Problem, SpaceError, UnknownNameError, nearest
 from mernas.space.parameters import KEY, Choices, Integer, Parameter, Real, Slot
-from mernas.space.taxonomy import AXES, CAPABILITIES, FLOWING
+from mernas.space.taxonomy import AXES, CAPABILITIES, FLOWING, SIZED
 
 Component = TypeVar("Component")
 
@@ -271,6 +271,9 @@ def _faults(declaration: Declaration) -> list[Problem | str]:
                 problems.append(Problem(subject, "needs at least one choice"))
         elif domain.axis not in AXES:
             problems.append(Problem(f'{subject}, axis "{domain.axis}"', "is not known", "", nearest(domain.axis, AXES)))
+        if parameter.sizes and declaration.axis not in SIZED:
+            remedy = f"leave `sizes` out; it is for {', '.join(sorted(SIZED))}"
+            problems.append(Problem(subject, "is on an axis that is built for no shape", declaration.axis, remedy))
         if not isinstance(domain, Slot) and declaration.default(name) not in domain:
             problems.append(Problem(subject, f"the default must be {domain}", repr(declaration.default(name))))
     problems += [

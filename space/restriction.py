@@ -10,6 +10,7 @@ set:                              # a value fixes, a list or {low: â€¦, high: â€
   input.optical_flow: {size: 28, centre: [none, median]}
   training.scratch: {epochs: {low: 10, high: 20}}
   stream.stream: {backbone: {low: 1, high: 2}}
+fitting: true                     # proposals only of what there is room for in the map that arrives
 ```
 """
 
@@ -28,6 +29,7 @@ from mernas.space.taxonomy import AXES
 from mernas.space.tree import Facts, SearchSpace
 from mernas.space.yaml_text import is_file, load_yaml, read_yaml
 
+_KEYS = ("extends", "keep", "drop", "set", "fitting")
 SHIPPED = ("full", "quick", "standard")
 _WIDER = "a restriction never widens; to start from wider ranges write `extends: full`"
 
@@ -44,7 +46,7 @@ def load_space(name: str | Path, facts: Facts, registry: Registry = REGISTRY) ->
         SpaceError: With every mistake in the file; a rule that would widen the space is one, and so is a component
             to keep or to narrow that the extended space has not.
     """
-    space, problems = _load(name, SearchSpace(frozenset(facts), registry=registry), ())
+    space, problems = _load(name, SearchSpace(frozenset(facts), registry=registry, fitting=True), ())
     raise_all(SpaceError, problems)
     return space
 
@@ -66,7 +68,8 @@ def rules_of(space: SearchSpace) -> dict[str, Any]:
         rule = list(domain.values) if isinstance(domain, Choices) else {"low": domain.low, "high": domain.high}
         limits.setdefault(f"{axis}.{name}", {})[parameter] = rule
     kept = {axis: sorted(names) for axis, names in sorted(space.kept.items())}
-    return {"extends": "full", **({"keep": kept} if kept else {}), **({"set": limits} if limits else {})}
+    rules = {**({"keep": kept} if kept else {}), **({"set": limits} if limits else {})}
+    return {"extends": "full", **rules, **({} if space.fitting else {"fitting": False})}
 
 
 def _load(name: str | Path, full: SearchSpace, above: tuple[str, ...]) -> tuple[SearchSpace, list[Problem | str]]:
@@ -84,7 +87,7 @@ def _load(name: str | Path, full: SearchSpace, above: tuple[str, ...]) -> tuple[
     if rules is None:
         rules = {}
     if not isinstance(rules, Mapping):
-        return full, [Problem(subject, "must be a mapping with extends, keep, drop, set", type(rules).__name__)]
+        return full, [Problem(subject, f"must be a mapping with {', '.join(_KEYS)}", type(rules).__name__)]
     parent = str(rules.get("extends", base))
     if parent not in SHIPPED and not Path(parent).is_absolute():
         parent = str(Path(name).parent / parent)
@@ -102,8 +105,8 @@ def _load(name: str | Path, full: SearchSpace, above: tuple[str, ...]) -> tuple[
 def _restrict(space: SearchSpace, rules: Any, subject: str, extended: str) -> tuple[SearchSpace, list[Problem | str]]:
     problems: list[Problem | str] = []
     for key in rules:
-        if key not in ("keep", "drop", "set"):
-            remedy = nearest(str(key), ("extends", "keep", "drop", "set"))
+        if key not in _KEYS:
+            remedy = nearest(str(key), _KEYS)
             problems.append(Problem(f'{subject}, "{key}"', "is not known", "", remedy))
     kept = dict(space.kept)
     for word in ("keep", "drop"):
@@ -147,7 +150,10 @@ def _restrict(space: SearchSpace, rules: Any, subject: str, extended: str) -> tu
             narrowed = _narrow(domain, rule, f"{where}, {parameter}", problems)
             if narrowed is not None:
                 limits[(axis, name, parameter)] = narrowed
-    return replace(space, kept=kept, limits=limits), problems
+    fitting = rules.get("fitting", space.fitting)
+    if not isinstance(fitting, bool):
+        problems.append(Problem(f"{subject}, fitting", "must be true or false", repr(fitting)))
+    return replace(space, kept=kept, limits=limits, fitting=bool(fitting)), problems
 
 
 def _mapping(rules: Any, word: str, subject: str, problems: list[Problem | str]) -> Mapping[Any, Any]:

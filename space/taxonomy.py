@@ -57,6 +57,9 @@ CAPABILITIES: dict[str, str] = {
 FLOWING = frozenset({"input", "block", "readout", "cascade"})
 """The axes through which the map of a stream flows: their components turn one kind into another."""
 
+SIZED = frozenset({"block", "readout", "cascade", "fusion", "task", "head"})
+"""The axes whose components are built for the shapes that arrive."""
+
 FROM_WITHIN = frozenset({MIRRORABLE, PIXELS, TURNABLE, BRIGHTNESS, CAPSULES, BALANCED_BATCHES})
 """What no data have: an earlier part of the pipeline provides it."""
 

@@ -14,11 +14,12 @@ from typing import Any
 
 import mernas.space.grammar  # noqa: F401  # the records are part of every space
 from mernas.space.errors import Problem, SpaceError, raise_all
+from mernas.space.fitting import Shapes, has_room, left_out, shapes_after, with_room, without
 from mernas.space.genotype import Genotype, Leaf, Value, instantiate, make_leaf
 from mernas.space.lacking import nothing_fits, refusals
 from mernas.space.parameters import Choices, Domain, Integer, Parameter, Primitive, Slot, Trial
 from mernas.space.registry import REGISTRY, Declaration, Registry
-from mernas.space.taxonomy import AXES, CLIP
+from mernas.space.taxonomy import AXES, CLIP, SIZED
 
 Facts = frozenset[str]
 
@@ -33,6 +34,8 @@ class SearchSpace:
         kept: For restricted axes, the names that remain.
         registry: The components.
         pipeline: Which grammar is walked.
+        fitting: Whether a trial is only asked for what there is room for in the map that arrives. What lies in the
+            space does not depend on it: what has no room shows when it is built.
     """
 
     facts: Facts
@@ -40,6 +43,7 @@ class SearchSpace:
     kept: Mapping[str, frozenset[str]] = field(default_factory=dict)
     registry: Registry = REGISTRY
     pipeline: str = "network"
+    fitting: bool = False
 
     def suggest(self, trial: Trial) -> Genotype:
         """Return a genotype made of the trial's answers.
@@ -73,7 +77,10 @@ class SearchSpace:
         return not self.problems(genotype)
 
     def describe(self) -> list[Any]:
-        """Return plain data that fixes this space for a plan: facts, axes with names, versions and domains."""
+        """Return plain data that fixes this space for a plan: facts, axes with names, versions and domains.
+
+        A space that asks only for what fits says so in a third part.
+        """
         axes: dict[str, Any] = {}
         for declaration in self.registry:
             if declaration.name in self.names(declaration.axis) and not declaration.missing:
@@ -81,7 +88,7 @@ class SearchSpace:
                 axes.setdefault(declaration.axis, {})[declaration.name] = [declaration.version, domains]
         for outside in ("dataset", "classifier", "features"):
             axes.pop(outside, None)
-        return [sorted(self.facts), axes]
+        return [sorted(self.facts), axes, *(["fitting"] if self.fitting else [])]
 
     def names(self, axis: str) -> tuple[str, ...]:
         """Return the component names of an axis that the restriction leaves."""
@@ -131,9 +138,11 @@ class _Walk:
         self.problems: list[Problem | str] = []
         self._known: dict[tuple[str, str, Facts], bool] = {}
 
-    def leaf(self, path: str, declaration: Declaration, facts: Facts, guide: Leaf | None) -> Leaf:
+    def leaf(
+        self, path: str, declaration: Declaration, facts: Facts, guide: Leaf | None, arriving: Shapes | None = None
+    ) -> Leaf:
         values: dict[str, Value] = {}
-        kind = declaration.starts
+        kind, shapes = declaration.starts, arriving
         for name, parameter in declaration.parameters.items():
             if parameter.when is not None and not parameter.when(values):
                 values[name] = None
@@ -142,12 +151,41 @@ class _Walk:
             given = guide[name] if guide is not None else None
             domain = self.space.domain(declaration, name)
             if not isinstance(domain, Slot):
-                values[name] = self._plain(where, parameter, domain, facts, given)
+                room = self._room(declaration, name, values, arriving) if parameter.sizes else None
+                values[name] = self._plain(where, parameter, domain, facts, given, room)
                 continue
-            way = _Way(declaration, name, kind, declaration.ends, self._flowing_after(declaration, name))
-            values[name], kind = self._slot(where, domain, facts, given, way)
+            way = _Way(declaration, name, kind, declaration.ends, self._flowing_after(declaration, name), shapes)
+            values[name], way = self._slot(where, domain, facts, given, way)
+            kind, shapes = way.kind, self._shapes(domain, values[name], way.shapes)
             facts = facts | self._provided(domain, values[name], facts)
         return make_leaf(declaration, values)
+
+    def _room(
+        self, declaration: Declaration, name: str, values: Mapping[str, Value], arriving: Shapes | None
+    ) -> Callable[[Domain], Domain] | None:
+        """What narrows the domain of a hyper-parameter to what fits; None where the shape is not known."""
+        if arriving is None:
+            return None
+        sized = [other for other, parameter in declaration.parameters.items() if parameter.sizes]
+        chosen = {other: values[other] for other in sized if other in values}
+        later = {other: self._sized_domain(declaration, other) for other in sized[len(chosen) + 1 :]}
+
+        def narrowed(domain: Domain) -> Domain:
+            return with_room(declaration, name, chosen, {name: domain, **later}, arriving)
+
+        return narrowed
+
+    def _sized_domain(self, declaration: Declaration, name: str) -> Domain:
+        domain = self.space.domain(declaration, name)
+        assert not isinstance(domain, Slot)  # only plain values are declared by `sizes`  # noqa: S101
+        return domain
+
+    def _shapes(self, slot: Slot, value: Value, shapes: Shapes | None) -> Shapes | None:
+        """What arrives behind a slot: behind streams, what leaves each of them."""
+        if not self.space.fitting or slot.axis != "stream" or not isinstance(value, tuple):
+            return shapes
+        each = [shapes_after(stream, None, self.space.registry) for stream in value]
+        return tuple(one[0] for one in each if one) if all(each) else None
 
     def _flowing_after(self, declaration: Declaration, name: str) -> tuple[Slot, ...]:
         """The flowing slots that come after a field, within the restriction."""
@@ -155,12 +193,23 @@ class _Walk:
         domains = (self.space.domain(declaration, other) for other in later)
         return tuple(domain for domain in domains if isinstance(domain, Slot) and domain.flows)
 
-    def _plain(self, where: str, parameter: Parameter, domain: Domain, facts: Facts, given: Any) -> Value:
+    def _plain(
+        self,
+        where: str,
+        parameter: Parameter,
+        domain: Domain,
+        facts: Facts,
+        given: Any,
+        room: Callable[[Domain], Domain] | None,
+    ) -> Value:
         if isinstance(domain, Choices) and parameter.needs:
             met = _met(domain, parameter, facts)
             if met != _met(domain, parameter, self.space.facts):
                 where = f"{where}.with {self._gained(facts, frozenset().union(*parameter.needs.values()))}"
             domain = Choices(met)
+        narrowed = domain if room is None else room(domain)
+        if narrowed != domain and (not self.guided or given in narrowed):
+            where, domain = f"{where}.{left_out(domain, narrowed)}", narrowed
         value: Primitive = self._answer(where, domain, given)
         return value
 
@@ -169,9 +218,9 @@ class _Walk:
             return domain.only
         return self.decide(where, domain, given)
 
-    def _slot(self, where: str, slot: Slot, facts: Facts, given: Any, way: _Way) -> tuple[Value, str | None]:
+    def _slot(self, where: str, slot: Slot, facts: Facts, given: Any, way: _Way) -> tuple[Value, _Way]:
         if slot.shape == "subset":
-            return self._subset(where, slot, facts, given), way.kind
+            return self._subset(where, slot, facts, given), way
         if slot.shape in ("one", "optional"):
             return self._one(where, slot, facts, given, way, repeats=0)
         available = self._offers(slot, facts, way, repeats=max(slot.low - 1, 0))
@@ -179,18 +228,16 @@ class _Walk:
         low, high = (slot.low, slot.high) if available or refused else (slot.low, slot.low)
         count = self._answer(f"{where}.count", Integer(low, high), None if given is None else len(given))
         children: list[Leaf] = []
-        kind = way.kind
         for place in range(count):
             guide = given[place] if given is not None else None
-            here = replace(way, kind=kind)
-            child, kind = self._one(f"{where}.{place}", slot, facts, guide, here, repeats=count - place - 1)
+            child, way = self._one(f"{where}.{place}", slot, facts, guide, way, repeats=count - place - 1)
             if child is not None:
                 children.append(child)
-        return tuple(children), kind
+        return tuple(children), way
 
     def _one(
         self, where: str, slot: Slot, facts: Facts, given: Leaf | None, way: _Way, repeats: int
-    ) -> tuple[Leaf | None, str | None]:
+    ) -> tuple[Leaf | None, _Way]:
         kind = way.kind
         offers = self._offers(slot, facts, way, repeats)
         names: tuple[Primitive, ...] = offers
@@ -199,10 +246,10 @@ class _Walk:
         if given is not None and given.name not in offers:
             self.problems += refusals(self.space, where, slot, given, facts, kind)
             maps = self.space.registry.get(slot.axis, given.name).maps  # as if it stood, to say nothing twice
-            return given, maps.get(kind, kind) if kind is not None else None
+            return given, replace(way, kind=maps.get(kind, kind) if kind is not None else None, shapes=None)
         if not names:
             self.problems.append(nothing_fits(self.space, where, slot, facts))
-            return None, kind
+            return None, way
         # One dotted name must always have one set of choices. What is offered may depend on the kind that arrives, on
         # what earlier parts provide, and, where not every kind can reach the end, on how many components are still to
         # come: then the name tells them.
@@ -211,12 +258,32 @@ class _Walk:
             question = f"{question}.with {self._gained(facts, self._wanted(slot))}"
         if slot.flows and offers != self._offers(slot, facts, replace(way, ends=None), repeats):
             question = f"{question}.{repeats} to come"
+        arriving = way.shapes if slot.axis in SIZED else None
+        roomy = self._roomy(slot, offers, arriving)
+        if roomy != offers and (given is None or given.name in roomy):
+            question, names = f"{question}.{without(offers, roomy)}", (*roomy, *names[len(offers) :])
         name = self._answer(question, Choices(names), "none" if given is None else given.name)
         if name == "none":
-            return None, kind
+            return None, way
         declaration = self.space.registry.get(slot.axis, str(name))
-        child = self.leaf(where if AXES[slot.axis].record else f"{where}.{name}", declaration, facts, given)
-        return child, declaration.maps.get(kind, kind) if slot.flows and kind is not None else kind
+        child = self.leaf(where if AXES[slot.axis].record else f"{where}.{name}", declaration, facts, given, arriving)
+        if slot.flows and kind is not None:
+            way = replace(way, kind=declaration.maps.get(kind, kind))
+        if self.space.fitting and (slot.axis in SIZED or slot.axis == "input"):
+            way = replace(way, shapes=shapes_after(child, arriving, self.space.registry))
+        return child, way
+
+    def _roomy(self, slot: Slot, offers: tuple[str, ...], arriving: Shapes | None) -> tuple[str, ...]:
+        """Those of the offers that can be built for what arrives with some of their values; all if none can."""
+        if arriving is None:
+            return offers
+        roomy = []
+        for name in offers:
+            declaration = self.space.registry.get(slot.axis, name)
+            sized = [other for other, parameter in declaration.parameters.items() if parameter.sizes]
+            if has_room(declaration, {other: self._sized_domain(declaration, other) for other in sized}, arriving):
+                roomy.append(name)
+        return tuple(roomy) or offers
 
     def _subset(self, where: str, slot: Slot, facts: Facts, given: Any) -> Value:
         offers = self._offers(slot, facts, _Way(), 0)
@@ -350,6 +417,7 @@ class _Way:
         kind: The kind that arrives, None where none flows.
         ends: The kind that must leave the component in the end.
         rest: The flowing slots after it, as far as the space leaves them.
+        shapes: The shapes that arrive, None where they are not known.
     """
 
     declaration: Declaration | None = None
@@ -357,6 +425,7 @@ class _Way:
     kind: str | None = None
     ends: str | None = None
     rest: tuple[Slot, ...] = ()
+    shapes: Shapes | None = None
 
     @property
     def after(self) -> int:

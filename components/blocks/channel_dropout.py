@@ -30,6 +30,14 @@ class ChannelDropout:
 
     share: float = real(0.05, 0.7, default=0.5, doc="share of channels set to zero in training")
 
+    def shape_after(self, shape: Shape) -> Shape:
+        """Return the same shape, which is that of any image.
+
+        Args:
+            shape: (C, H, W).
+        """
+        return shape
+
     def build(self, shape: Shape) -> tuple[nn.Module, Shape]:
         """Return the module for maps (B, C, H, W) and the same shape.
 

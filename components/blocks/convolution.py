@@ -7,7 +7,7 @@ from typing import ClassVar
 
 from torch import nn
 
-from mernas.components.blocks.pooling import POOLS, pooled, refuse_small
+from mernas.components.blocks.pooling import POOLS, pooling_layers, refuse_small, shape_after_pool
 from mernas.components.contracts import Attention, Shape
 from mernas.space.parameters import choice, integer, optional, real
 from mernas.space.registry import register
@@ -34,20 +34,23 @@ class Convolution:
     frame_wise: ClassVar[bool] = True
 
     width: int = integer(2, 512, default=16, log=True, doc="output channels")
-    kernel: int = choice(1, 3, 5, 7, 9, 11, default=3, doc="side of the kernel, in pixels")
+    kernel: int = choice(1, 3, 5, 7, 9, 11, default=3, doc="side of the kernel, in pixels", sizes=True)
     norm: str = choice(
         "batch", "late", "none", "pooled", "biasless", default="batch", doc="batch norm, and where it stands"
     )
     activation: str = choice("relu", "gelu", default="relu", doc="what makes it non-linear")
     pool: str = choice(
-        "none", *POOLS, "stride2", "stride3", "stride4", default="max2", doc="kind and stride of the pooling"
+        *("none", *POOLS, "stride2", "stride3", "stride4"),
+        default="max2",
+        doc="kind and stride of the pooling",
+        sizes=True,
     )
     dropout: float = real(0.0, 0.7, default=0.0, doc="share of values set to zero in training")
-    padding: str = choice("same", "full", "none", default="same", doc="zeros around the map")
+    padding: str = choice("same", "full", "none", default="same", doc="zeros around the map", sizes=True)
     attention: Attention | None = optional("attention", doc="weighs the maps before they are pooled")
 
-    def build(self, shape: Shape) -> tuple[nn.Module, Shape]:
-        """Return the module for maps (B, C, H, W) and the shape (width, H', W') that leaves it.
+    def shape_after(self, shape: Shape) -> Shape:
+        """Return the shape (width, H', W') that leaves it.
 
         Args:
             shape: (C, H, W).
@@ -55,25 +58,38 @@ class Convolution:
         Raises:
             SpaceError: If the kernel is larger than a map without padding, or that of the pooling than its map.
         """
-        channels, height, width = shape
-        border = {"same": self.kernel // 2, "full": self.kernel - 1, "none": 0}[self.padding]
-        refuse_small('block "convolution", kernel', "its kernel", self.kernel - 2 * border, height, width)
-        stride = int(self.pool.removeprefix("stride")) if self.pool.startswith("stride") else 1
-        height, width = ((side + 2 * border - self.kernel) // stride + 1 for side in (height, width))
-        pooling, left = pooled(self.pool, (self.width, height, width), "convolution")
+        return shape_after_pool(self.pool, self._convolved(shape), "convolution")
+
+    def build(self, shape: Shape) -> tuple[nn.Module, Shape]:
+        """Return the module for maps (B, C, H, W) and the shape (width, H', W') that leaves it; errors as there."""
+        left = self.shape_after(shape)
         # The bias stays where batch norm follows, although the norm cancels it: published counts, such as the 1,683
         # of the released STSTNet, include it. Those of ResNets do not, for which there is `biasless`.
         bias = self.norm != "biasless"
-        convolution = nn.Conv2d(channels, self.width, self.kernel, stride=stride, padding=border, bias=bias)
+        convolution = nn.Conv2d(shape[0], self.width, self.kernel, stride=self._stride, padding=self._border, bias=bias)
         layers = activated(convolution, self.norm, self.activation)
         if self.attention is not None:
             layers.append(self.attention.build(self.width))
-        layers += pooling
+        layers += pooling_layers(self.pool, self._convolved(shape))
         if self.norm == "pooled":
             layers.append(nn.BatchNorm2d(self.width))
         if self.dropout > 0:
             layers.append(nn.Dropout(self.dropout))
         return nn.Sequential(*layers), left
+
+    @property
+    def _border(self) -> int:
+        return {"same": self.kernel // 2, "full": self.kernel - 1, "none": 0}[self.padding]
+
+    @property
+    def _stride(self) -> int:
+        return int(self.pool.removeprefix("stride")) if self.pool.startswith("stride") else 1
+
+    def _convolved(self, shape: Shape) -> Shape:
+        """The shape of the map before it is pooled."""
+        around = 2 * self._border - self.kernel
+        refuse_small('block "convolution", kernel', "its kernel", -around, *shape[1:])
+        return (self.width, *((side + around) // self._stride + 1 for side in shape[1:]))
 
 
 def activated(convolution: nn.Conv2d | nn.Conv3d, norm: str, activation: str) -> list[nn.Module]:

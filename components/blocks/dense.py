@@ -27,6 +27,14 @@ class Dense:
     activation: str = choice("relu", "gelu", "tanh", default="relu", doc="what makes it non-linear")
     dropout: float = real(0.0, 0.7, default=0.0, doc="share of units set to zero in training")
 
+    def shape_after(self, shape: Shape) -> Shape:
+        """Return the shape (width,) that leaves it.
+
+        Args:
+            shape: (F,).
+        """
+        return (self.width,)
+
     def build(self, shape: Shape) -> tuple[nn.Module, Shape]:
         """Return the module for vectors (B, F) and the shape (width,) that leaves it.
 

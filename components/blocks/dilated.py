@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from mernas.components.blocks.convolution import activated
-from mernas.components.blocks.pooling import POOLS, refuse_small, tail
+from mernas.components.blocks.pooling import POOLS, refuse_small, shape_after_pool, tail
 from mernas.components.contracts import Attention, Shape
 from mernas.space.parameters import choice, integer, optional, real
 from mernas.space.registry import register
@@ -40,17 +40,20 @@ class Dilated:
 
     width: int = integer(4, 512, default=16, log=True, doc="output channels, of all branches together")
     dilations: str = choice(
-        "2", "3", "4", "1+2", "1+3", "2+3", "1+2+3", default="2", doc="distance of the pixels of a kernel, by branch"
+        *("2", "3", "4", "1+2", "1+3", "2+3", "1+2+3"),
+        default="2",
+        doc="distance of the pixels of a kernel, by branch",
+        sizes=True,
     )
-    stride: int = choice(1, 2, 3, default=1, doc="of the convolutions, in pixels")
+    stride: int = choice(1, 2, 3, default=1, doc="of the convolutions, in pixels", sizes=True)
     norm: str = choice("batch", "late", "none", "biasless", default="batch", doc="batch norm, and where it stands")
     activation: str = choice("relu", "gelu", default="relu", doc="what makes it non-linear")
-    pool: str = choice("none", *POOLS, default="max2", doc="kind and stride of the pooling")
+    pool: str = choice("none", *POOLS, default="max2", doc="kind and stride of the pooling", sizes=True)
     dropout: float = real(0.0, 0.7, default=0.0, doc="share of values set to zero in training")
     attention: Attention | None = optional("attention", doc="weighs the maps before they are pooled")
 
-    def build(self, shape: Shape) -> tuple[nn.Module, Shape]:
-        """Return the module for maps (B, C, H, W) and the shape (width, H', W') that leaves it.
+    def shape_after(self, shape: Shape) -> Shape:
+        """Return the shape (width, H', W') that leaves it.
 
         Args:
             shape: (C, H, W).
@@ -59,17 +62,17 @@ class Dilated:
             SpaceError: If the map is so small that a dilated kernel never sees more than its centre, or smaller than
                 the stride or the pooling kernel.
         """
-        channels, height, width = shape
-        dilations = [int(dilation) for dilation in self.dilations.split("+")]
-        refuse_small('block "dilated", dilations', "its kernel", max(dilations) + 1, height, width)
-        refuse_small('block "dilated", stride', "its stride", self.stride, height, width)
-        sides = (-(-height // self.stride), -(-width // self.stride))
+        return shape_after_pool(self.pool, self._strided(shape), "dilated")
+
+    def build(self, shape: Shape) -> tuple[nn.Module, Shape]:
+        """Return the module for maps (B, C, H, W) and the shape (width, H', W') that leaves it; errors as there."""
+        left = self.shape_after(shape)
         branches: list[nn.Sequential] = []
-        remaining = self.width
+        remaining, dilations = self.width, self._distances
         for number, dilation in enumerate(dilations, start=1):
             share = remaining if number == len(dilations) else remaining // 2
             convolution = nn.Conv2d(
-                channels,
+                shape[0],
                 share,
                 3,
                 stride=self.stride,
@@ -79,8 +82,18 @@ class Dilated:
             )
             branches.append(nn.Sequential(*activated(convolution, self.norm, self.activation)))
             remaining -= share
-        rest, left = tail((self.width, *sides), self.attention, self.pool, self.dropout, "dilated")
+        rest = tail(self._strided(shape), self.attention, self.pool, self.dropout)
         return nn.Sequential(_SideBySide(branches), *rest), left
+
+    @property
+    def _distances(self) -> list[int]:
+        return [int(dilation) for dilation in self.dilations.split("+")]
+
+    def _strided(self, shape: Shape) -> Shape:
+        """The shape of the map before it is pooled."""
+        refuse_small('block "dilated", dilations', "its kernel", max(self._distances) + 1, *shape[1:])
+        refuse_small('block "dilated", stride', "its stride", self.stride, *shape[1:])
+        return (self.width, *(-(-side // self.stride) for side in shape[1:]))
 
 
 class _SideBySide(nn.Module):

@@ -32,14 +32,14 @@ class GraphConvolution:
     """
 
     width: int = integer(4, 256, default=32, log=True, doc="output features of a node")
-    adjacency: str = choice("face", "learned", default="face", doc="which nodes are neighbours")
+    adjacency: str = choice("face", "learned", default="face", doc="which nodes are neighbours", sizes=True)
     norm: str = choice("batch", "none", default="batch", doc="norm before the activation, per feature")
     activation: str = choice("relu", "gelu", default="relu", doc="what makes it non-linear")
     residual: bool = choice(False, True, default=False, doc="whether the input is added before the activation")
     dropout: float = real(0.0, 0.7, default=0.0, doc="share of values set to zero in training")
 
-    def build(self, shape: Shape) -> tuple[nn.Module, Shape]:
-        """Return the module for graphs (B, N, F) and the shape (N, width) that leaves it.
+    def shape_after(self, shape: Shape) -> Shape:
+        """Return the shape (N, width) that leaves it.
 
         Args:
             shape: (N, F).
@@ -47,17 +47,21 @@ class GraphConvolution:
         Raises:
             SpaceError: If anatomical edges are wanted of a number of nodes that is that of no set of landmarks.
         """
-        nodes, features = shape
-        if nodes in SUBSETS:
-            matrix = normalised_adjacency(nodes, face_edges(nodes))
-        elif self.adjacency == "learned":
-            matrix = torch.eye(nodes)
-        else:
+        nodes = shape[0]
+        if nodes not in SUBSETS and self.adjacency != "learned":
             known = ", ".join(str(count) for count in SUBSETS)
             remedy = "use adjacency: learned"
             rule = f"anatomical edges are known for {known} landmarks"
             raise SpaceError(Problem('block "graph_convolution", adjacency face', rule, f"{nodes} nodes", remedy))
-        return _GraphModule(self, matrix, features), (nodes, self.width)
+        return nodes, self.width
+
+    def build(self, shape: Shape) -> tuple[nn.Module, Shape]:
+        """Return the module for graphs (B, N, F) and the shape (N, width) that leaves it; errors as there."""
+        left = self.shape_after(shape)
+        nodes, features = shape
+        known = nodes in SUBSETS
+        matrix = normalised_adjacency(nodes, face_edges(nodes)) if known else torch.eye(nodes)
+        return _GraphModule(self, matrix, features), left
 
 
 def normalised_adjacency(nodes: int, edges: tuple[tuple[int, int], ...]) -> Tensor:

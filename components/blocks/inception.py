@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from mernas.components.blocks.convolution import activated
-from mernas.components.blocks.pooling import POOLS, tail
+from mernas.components.blocks.pooling import POOLS, shape_after_pool, tail
 from mernas.components.contracts import Attention, Shape
 from mernas.space.parameters import choice, integer, optional, real
 from mernas.space.registry import register
@@ -35,12 +35,12 @@ class Inception:
     width: int = integer(2, 128, default=8, log=True, doc="channels of each branch; four times as many leave")
     norm: str = choice("batch", "late", "none", "biasless", default="batch", doc="batch norm, and where it stands")
     activation: str = choice("relu", "gelu", default="relu", doc="what makes it non-linear")
-    pool: str = choice("none", *POOLS, default="max2", doc="kind and stride of the pooling")
+    pool: str = choice("none", *POOLS, default="max2", doc="kind and stride of the pooling", sizes=True)
     dropout: float = real(0.0, 0.7, default=0.0, doc="share of values set to zero in training")
     attention: Attention | None = optional("attention", doc="weighs the maps before they are pooled")
 
-    def build(self, shape: Shape) -> tuple[nn.Module, Shape]:
-        """Return the module for maps (B, C, H, W) and the shape (4 * width, H', W') that leaves it.
+    def shape_after(self, shape: Shape) -> Shape:
+        """Return the shape (4 * width, H', W') that leaves it.
 
         Args:
             shape: (C, H, W).
@@ -48,8 +48,13 @@ class Inception:
         Raises:
             SpaceError: If the pooling kernel is larger than the map.
         """
+        return shape_after_pool(self.pool, (4 * self.width, *shape[1:]), "inception")
+
+    def build(self, shape: Shape) -> tuple[nn.Module, Shape]:
+        """Return the module for maps (B, C, H, W) and the shape (4 * width, H', W') that leaves it; errors as there."""
+        left = self.shape_after(shape)
         branches = _Branches(shape[0], self.width, self.norm, self.activation)
-        rest, left = tail((4 * self.width, *shape[1:]), self.attention, self.pool, self.dropout, "inception")
+        rest = tail((4 * self.width, *shape[1:]), self.attention, self.pool, self.dropout)
         return nn.Sequential(branches, *rest), left
 
 

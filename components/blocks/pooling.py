@@ -30,12 +30,12 @@ class Pooling:
     frame_wise: ClassVar[bool] = True
 
     kind: str = choice("max", "average", default="max", doc="what is taken of each window")
-    kernel: int = choice(2, 3, 4, 5, default=2, doc="side of the window, in pixels")
+    kernel: int = choice(2, 3, 4, 5, default=2, doc="side of the window, in pixels", sizes=True)
     stride: int = choice(1, 2, 3, 4, default=2, doc="from one window to the next, in pixels")
-    padding: int = choice(0, 1, 2, default=0, doc="pixels around the map, at most half of the kernel")
+    padding: int = choice(0, 1, 2, default=0, doc="pixels around the map, at most half of the kernel", sizes=True)
 
-    def build(self, shape: Shape) -> tuple[nn.Module, Shape]:
-        """Return the module for maps (B, C, H, W) and the shape (C, H', W') that leaves it.
+    def shape_after(self, shape: Shape) -> Shape:
+        """Return the shape (C, H', W') that leaves it.
 
         Args:
             shape: (C, H, W).
@@ -49,10 +49,14 @@ class Pooling:
             rule = f"a kernel of {self.kernel} allows for half of it"
             raise SpaceError(Problem('block "pooling", padding', rule, str(self.padding), remedy))
         refuse_small('block "pooling", kernel', "its pooling", self.kernel, height, width)
-        make = nn.AvgPool2d if self.kind == "average" else nn.MaxPool2d
-        module = make(self.kernel, stride=self.stride, padding=self.padding)
         height, width = ((side + 2 * self.padding - self.kernel) // self.stride + 1 for side in (height, width))
-        return module, (channels, height, width)
+        return channels, height, width
+
+    def build(self, shape: Shape) -> tuple[nn.Module, Shape]:
+        """Return the module for maps (B, C, H, W) and the shape (C, H', W') that leaves it; errors as there."""
+        left = self.shape_after(shape)
+        make = nn.AvgPool2d if self.kind == "average" else nn.MaxPool2d
+        return make(self.kernel, stride=self.stride, padding=self.padding), left
 
 
 POOLS = {
@@ -68,8 +72,8 @@ POOLS = {
 pixels wide and overlap by one."""
 
 
-def pooled(name: str, shape: Shape, block: str) -> tuple[list[nn.Module], Shape]:
-    """Return the pooling layers that a name of `POOLS` or `none` stands for, and the shape that leaves them.
+def shape_after_pool(name: str, shape: Shape, block: str) -> Shape:
+    """Return the shape that leaves the pooling that a name of `POOLS` stands for, or the given one for other names.
 
     Args:
         name: What the block's `pool` says.
@@ -80,41 +84,47 @@ def pooled(name: str, shape: Shape, block: str) -> tuple[list[nn.Module], Shape]
         SpaceError: If the window is larger than the map.
 
     Example:
-        >>> pooled("max3", (16, 28, 28), "convolution")[1]
+        >>> shape_after_pool("max3", (16, 28, 28), "convolution")
         (16, 10, 10)
     """
     if name not in POOLS:
-        return [], shape
+        return shape
     refuse_small(f'block "{block}", pool {name}', "its pooling", POOLS[name].kernel, *shape[1:])
-    module, shape = POOLS[name].build(shape)
-    return [module], shape
+    return POOLS[name].shape_after(shape)
 
 
-def tail(
-    shape: Shape, attention: Attention | None, pool: str, dropout: float, block: str
-) -> tuple[list[nn.Module], Shape]:
-    """Return what ends a block (attention, pooling, dropout, those of them that there are) and the shape that leaves.
+def pooling_layers(name: str, shape: Shape) -> list[nn.Module]:
+    """Return the layers that a name of `POOLS` stands for, none for other names.
 
     Args:
-        shape: (C, H, W) of the map that enters.
+        name: What the block's `pool` says.
+        shape: (C, H, W) of the map, which `shape_after_pool` did not refuse.
+
+    Example:
+        >>> pooling_layers("max2", (16, 28, 28))
+        [MaxPool2d(kernel_size=2, stride=2, padding=0, dilation=1, ceil_mode=False)]
+    """
+    return [POOLS[name].build(shape)[0]] if name in POOLS else []
+
+
+def tail(shape: Shape, attention: Attention | None, pool: str, dropout: float) -> list[nn.Module]:
+    """Return the layers that end a block: attention, pooling and dropout, those of them that there are.
+
+    Args:
+        shape: (C, H, W) of the map that enters, which `shape_after_pool` did not refuse.
         attention: Weighs the map, or None.
         pool: A name of `POOLS` or `none`.
         dropout: Share of values set to zero in training.
-        block: Name of the block, for the message.
-
-    Raises:
-        SpaceError: If the window is larger than the map.
 
     Example:
-        >>> tail((16, 28, 28), None, "max2", 0.5, "inception")[1]
-        (16, 14, 14)
+        >>> [type(layer).__name__ for layer in tail((16, 28, 28), None, "max2", 0.5)]
+        ['MaxPool2d', 'Dropout']
     """
     layers = [] if attention is None else [attention.build(shape[0])]
-    pooling, left = pooled(pool, shape, block)
-    layers += pooling
+    layers += pooling_layers(pool, shape)
     if dropout > 0:
         layers.append(nn.Dropout(dropout))
-    return layers, left
+    return layers
 
 
 def refuse_small(subject: str, what: str, side: int, height: int, width: int) -> None:

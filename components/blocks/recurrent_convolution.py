@@ -8,7 +8,7 @@ from typing import ClassVar
 from torch import Tensor, nn
 
 from mernas.components.blocks.convolution import activated
-from mernas.components.blocks.pooling import POOLS, tail
+from mernas.components.blocks.pooling import POOLS, shape_after_pool, tail
 from mernas.components.contracts import Attention, Shape
 from mernas.space.parameters import choice, integer, optional, real
 from mernas.space.registry import register
@@ -41,12 +41,12 @@ class RecurrentConvolution:
     shortcuts: str = choice("input", "dense", default="input", doc="what is added to the last output at each step")
     norm: str = choice("batch", "late", "none", "biasless", default="batch", doc="batch norm, and where it stands")
     activation: str = choice("relu", "gelu", default="relu", doc="what makes it non-linear")
-    pool: str = choice("none", *POOLS, default="max2", doc="kind and stride of the pooling")
+    pool: str = choice("none", *POOLS, default="max2", doc="kind and stride of the pooling", sizes=True)
     dropout: float = real(0.0, 0.7, default=0.0, doc="share of values set to zero in training")
     attention: Attention | None = optional("attention", doc="weighs the maps before they are pooled")
 
-    def build(self, shape: Shape) -> tuple[nn.Module, Shape]:
-        """Return the module for maps (B, C, H, W) and the shape (C, H', W') that leaves it.
+    def shape_after(self, shape: Shape) -> Shape:
+        """Return the shape (C, H', W') that leaves it.
 
         Args:
             shape: (C, H, W).
@@ -54,6 +54,11 @@ class RecurrentConvolution:
         Raises:
             SpaceError: If the pooling kernel is larger than the map.
         """
+        return shape_after_pool(self.pool, shape, "recurrent_convolution")
+
+    def build(self, shape: Shape) -> tuple[nn.Module, Shape]:
+        """Return the module for maps (B, C, H, W) and the shape (C, H', W') that leaves it; errors as there."""
+        left = self.shape_after(shape)
         width = shape[0]
         bias = self.norm != "biasless"
         first = nn.Sequential(*activated(nn.Conv2d(width, width, 1, bias=bias), self.norm, self.activation))
@@ -62,8 +67,7 @@ class RecurrentConvolution:
             for _ in range(self.steps if self.weights == "own" else 1)
         ]
         recurrence = _Recurrence(first, own, self.steps, dense=self.shortcuts == "dense")
-        rest, left = tail(shape, self.attention, self.pool, self.dropout, "recurrent_convolution")
-        return nn.Sequential(recurrence, *rest), left
+        return nn.Sequential(recurrence, *tail(shape, self.attention, self.pool, self.dropout)), left
 
 
 class _Recurrence(nn.Module):

@@ -32,12 +32,12 @@ class Residual:
     frame_wise: ClassVar[bool] = True
 
     width: int = integer(2, 512, default=16, log=True, doc="output channels")
-    stride: int = choice(1, 2, default=2, doc="2 halves the map")
+    stride: int = choice(1, 2, default=2, doc="2 halves the map", sizes=True)
     dropout: float = real(0.0, 0.7, default=0.0, doc="share of values set to zero between the convolutions")
     attention: Attention | None = optional("attention", doc="weighs what the convolutions give, before the sum")
 
-    def build(self, shape: Shape) -> tuple[nn.Module, Shape]:
-        """Return the module for maps (B, C, H, W) and the shape (width, H', W') that leaves it.
+    def shape_after(self, shape: Shape) -> Shape:
+        """Return the shape (width, H', W') that leaves it.
 
         Args:
             shape: (C, H, W).
@@ -45,13 +45,17 @@ class Residual:
         Raises:
             SpaceError: If the stride is larger than the map.
         """
-        channels, height, width = shape
+        _, height, width = shape
         if min(height, width) < self.stride:
             rule = f"a stride of {self.stride} needs a map of at least {self.stride}x{self.stride}"
             remedy = "use a larger input, or fewer or smaller strides and poolings"
             raise SpaceError(Problem('block "residual", stride', rule, f"{height}x{width}", remedy))
-        module = _ResidualModule(channels, self.width, self.stride, self.dropout, self.attention)
-        return module, (self.width, -(-height // self.stride), -(-width // self.stride))
+        return self.width, -(-height // self.stride), -(-width // self.stride)
+
+    def build(self, shape: Shape) -> tuple[nn.Module, Shape]:
+        """Return the module for maps (B, C, H, W) and the shape (width, H', W') that leaves it; errors as there."""
+        left = self.shape_after(shape)
+        return _ResidualModule(shape[0], self.width, self.stride, self.dropout, self.attention), left
 
 
 class _ResidualModule(nn.Module):

@@ -28,10 +28,10 @@ class TemporalShift:
         [2.0, 0.0, 0.0, 3.0, 5.0, 6.0, 7.0, 8.0]
     """
 
-    part: int = choice(3, 4, 8, 16, default=8, doc="of how many channels one is shifted, to each side")
+    part: int = choice(3, 4, 8, 16, default=8, doc="of how many channels one is shifted, to each side", sizes=True)
 
-    def build(self, shape: Shape) -> tuple[nn.Module, Shape]:
-        """Return the module for maps (B, C, T, H, W) and the same shape.
+    def shape_after(self, shape: Shape) -> Shape:
+        """Return the same shape.
 
         Args:
             shape: (C, T, H, W).
@@ -49,7 +49,12 @@ class TemporalShift:
             problems.append(Problem('block "temporal_shift"', "needs at least 2 frames", str(shape[1]), remedy))
         if problems:
             raise SpaceError(problems)
-        return _Shift(shape[0] // self.part), shape
+        return shape
+
+    def build(self, shape: Shape) -> tuple[nn.Module, Shape]:
+        """Return the module for maps (B, C, T, H, W) and the same shape; errors as of `shape_after`."""
+        left = self.shape_after(shape)
+        return _Shift(shape[0] // self.part), left
 
 
 class _Shift(nn.Module):

@@ -29,6 +29,7 @@ from mernas.components.testing.learning import applies, learns
 from mernas.components.testing.losses import LOSS_CHECKS
 from mernas.components.testing.modules import MODULE_CHECKS
 from mernas.components.testing.sampling import sample_components
+from mernas.components.testing.shapes import SAYS, shapes_foretold
 from mernas.components.testing.subject import Check, Subject
 from mernas.components.testing.training_rows import SampleRows
 from mernas.components.testing.verdict import telling
@@ -41,6 +42,7 @@ MODULES = ("attention", "block", "cascade", "fusion", "head", "normalisation", "
 
 CHECKS: dict[str, tuple[Check, ...]] = {
     **dict.fromkeys(MODULES, MODULE_CHECKS),
+    **dict.fromkeys(SAYS, (*MODULE_CHECKS, shapes_foretold)),
     **LOSS_CHECKS,
     **BATCH_CHECKS,
     **FITTING_CHECKS,

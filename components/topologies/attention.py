@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from mernas.components.topologies.projection import Projection
+from mernas.components.topologies.projection import Projection, projected_length
 from mernas.space.parameters import integer
 from mernas.space.registry import register
 
@@ -27,6 +27,10 @@ class Attention:
     """
 
     width: int = integer(2, 512, default=64, log=True, doc="length of the projected vectors")
+
+    def length_after(self, features: Sequence[int]) -> int:
+        """Return the length of the vector that it gives for vectors of these lengths."""
+        return projected_length(features, self.width)
 
     def build(self, features: Sequence[int]) -> tuple[nn.Module, int]:
         """Return a module that takes a list of tensors (B, features[i]), and the length of the vector it gives."""

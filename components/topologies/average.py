@@ -27,10 +27,10 @@ class Average:
         (400,)
     """
 
-    grid: int = integer(1, 7, default=3, doc="cells along each side")
+    grid: int = integer(1, 7, default=3, doc="cells along each side", sizes=True)
 
-    def build(self, shape: Shape) -> tuple[nn.Module, Shape]:
-        """Return the module for maps (B, C, H, W) or (B, C, T, H, W) and the shape (C * grid * grid,) that leaves it.
+    def shape_after(self, shape: Shape) -> Shape:
+        """Return the shape (C * grid * grid,) that leaves it.
 
         Args:
             shape: (C, H, W) or (C, T, H, W).
@@ -43,8 +43,13 @@ class Average:
             rule = f"a grid of {self.grid} needs a map of at least {self.grid}x{self.grid}"
             remedy = "use a smaller grid, a larger input or fewer poolings"
             raise SpaceError(Problem('readout "average", grid', rule, f"{height}x{width}", remedy))
+        return (channels * self.grid**2,)
+
+    def build(self, shape: Shape) -> tuple[nn.Module, Shape]:
+        """Return the module for maps (B, C, H, W) or (B, C, T, H, W) and the shape that leaves it; errors as there."""
+        left = self.shape_after(shape)
         before = [_MeanOverTime()] if len(shape) == 4 else []
-        return nn.Sequential(*before, nn.AdaptiveAvgPool2d(self.grid), nn.Flatten()), (channels * self.grid**2,)
+        return nn.Sequential(*before, nn.AdaptiveAvgPool2d(self.grid), nn.Flatten()), left
 
 
 class _MeanOverTime(nn.Module):

@@ -40,8 +40,8 @@ class Capsule:
 
     iterations: int = integer(1, 4, default=3, doc="rounds of routing; 1 weighs all classes alike")
 
-    def build(self, features: int, classes: int) -> nn.Module:
-        """Return a module from (B, features) to logits (B, classes).
+    def admit(self, features: int) -> None:
+        """Return if it can stand behind so many features.
 
         Raises:
             SpaceError: If the features are not a whole number of capsules.
@@ -50,6 +50,10 @@ class Capsule:
             rule = f"needs a number of features divisible by {CAPSULE_LENGTH}"
             remedy = 'use the readout "primary_capsules"'
             raise SpaceError(Problem('head "capsule"', rule, str(features), remedy))
+
+    def build(self, features: int, classes: int) -> nn.Module:
+        """Return a module from (B, features) to logits (B, classes); errors as of `admit`."""
+        self.admit(features)
         return _ClassCapsules(features // CAPSULE_LENGTH, classes, self.iterations)
 
 

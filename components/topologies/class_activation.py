@@ -27,10 +27,10 @@ class ClassActivation:
         9411
     """
 
-    grid: int = integer(2, 7, default=5, doc="places along each side, as in the readout")
+    grid: int = integer(2, 7, default=5, doc="places along each side, as in the readout", sizes=True)
 
-    def build(self, features: int, classes: int) -> nn.Module:
-        """Return a module from (B, features) to logits (B, classes).
+    def admit(self, features: int) -> None:
+        """Return if it can stand behind so many features.
 
         Raises:
             SpaceError: If the features are not so many channels of a map of grid x grid places.
@@ -40,7 +40,11 @@ class ClassActivation:
             rule = f"a grid of {self.grid} needs a number of features divisible by {places}"
             remedy = f'use the readout "average" with a grid of {self.grid}'
             raise SpaceError(Problem('head "class_activation", grid', rule, str(features), remedy))
-        return _ClassActivation(features, classes, places)
+
+    def build(self, features: int, classes: int) -> nn.Module:
+        """Return a module from (B, features) to logits (B, classes); errors as of `admit`."""
+        self.admit(features)
+        return _ClassActivation(features, classes, self.grid**2)
 
 
 class _ClassActivation(nn.Module):

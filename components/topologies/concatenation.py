@@ -21,9 +21,13 @@ class Concatenation:
         400
     """
 
+    def length_after(self, features: Sequence[int]) -> int:
+        """Return the length of the vector that it gives for vectors of these lengths."""
+        return sum(features)
+
     def build(self, features: Sequence[int]) -> tuple[nn.Module, int]:
         """Return a module that takes a list of tensors (B, features[i]), and the length of the vector it gives."""
-        return _Concatenate(), sum(features)
+        return _Concatenate(), self.length_after(features)
 
 
 class _Concatenate(nn.Module):

@@ -22,10 +22,18 @@ class Flatten:
         (784,)
     """
 
+    def shape_after(self, shape: Shape) -> Shape:
+        """Return the shape (F,) that leaves it.
+
+        Args:
+            shape: (C, H, W), (C, T, H, W) or (N, F).
+        """
+        return (math.prod(shape),)
+
     def build(self, shape: Shape) -> tuple[nn.Module, Shape]:
         """Return the module for maps (B, *shape) and the shape (F,) that leaves it, F the number of values of a map.
 
         Args:
             shape: (C, H, W), (C, T, H, W) or (N, F).
         """
-        return nn.Flatten(), (math.prod(shape),)
+        return nn.Flatten(), self.shape_after(shape)

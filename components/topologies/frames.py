@@ -23,10 +23,10 @@ class Frames:
         (8, 64)
     """
 
-    grid: int = integer(1, 7, default=1, doc="cells along each side")
+    grid: int = integer(1, 7, default=1, doc="cells along each side", sizes=True)
 
-    def build(self, shape: Shape) -> tuple[nn.Module, Shape]:
-        """Return the module for videos (B, C, T, H, W) and the shape (T, C * grid * grid) that leaves it.
+    def shape_after(self, shape: Shape) -> Shape:
+        """Return the shape (T, C * grid * grid) that leaves it.
 
         Args:
             shape: (C, T, H, W).
@@ -39,7 +39,12 @@ class Frames:
             rule = f"a grid of {self.grid} needs a map of at least {self.grid}x{self.grid}"
             remedy = "use a smaller grid, a larger input or fewer poolings"
             raise SpaceError(Problem('readout "frames", grid', rule, f"{height}x{width}", remedy))
-        return _PoolFrames(self.grid, times), (times, channels * self.grid**2)
+        return times, channels * self.grid**2
+
+    def build(self, shape: Shape) -> tuple[nn.Module, Shape]:
+        """Return the module for videos (B, C, T, H, W) and the shape (T, F) that leaves it; errors as there."""
+        left = self.shape_after(shape)
+        return _PoolFrames(self.grid, shape[1]), left
 
 
 class _PoolFrames(nn.Module):

@@ -21,6 +21,14 @@ class Identity:
         (64,)
     """
 
+    def shape_after(self, shape: Shape) -> Shape:
+        """Return the shape (F,) that leaves it.
+
+        Args:
+            shape: (F,).
+        """
+        return shape
+
     def build(self, shape: Shape) -> tuple[nn.Module, Shape]:
         """Return the module for vectors (B, F) and the shape (F,) that leaves it.
 

@@ -29,6 +29,14 @@ class LSTM:
     read: str = choice("last", "mean", default="last", doc="state after the last token, or the mean over all tokens")
     dropout: float = real(0.0, 0.7, default=0.0, doc="share of outputs set to zero in training, behind each layer")
 
+    def shape_after(self, shape: Shape) -> Shape:
+        """Return the shape (directions * hidden,) that leaves it.
+
+        Args:
+            shape: (T, F).
+        """
+        return ((2 if self.bidirectional else 1) * self.hidden,)
+
     def build(self, shape: Shape) -> tuple[nn.Module, Shape]:
         """Return the module for sequences (B, T, F) and the shape (directions * hidden,) that leaves it.
 
@@ -43,4 +51,4 @@ class LSTM:
             dropout=self.dropout if self.layers > 1 else 0.0,
             bidirectional=self.bidirectional,
         )
-        return Recurrence(cells, self.read, self.dropout), ((2 if self.bidirectional else 1) * self.hidden,)
+        return Recurrence(cells, self.read, self.dropout), self.shape_after(shape)

@@ -25,6 +25,14 @@ class MeanNodes:
 
     statistics: str = choice("mean", "mean+max", default="mean", doc="what is kept of each feature")
 
+    def shape_after(self, shape: Shape) -> Shape:
+        """Return the shape (F,) or, with the largest values, (2 F,) that leaves it.
+
+        Args:
+            shape: (N, F).
+        """
+        return (shape[1] * (2 if self.statistics == "mean+max" else 1),)
+
     def build(self, shape: Shape) -> tuple[nn.Module, Shape]:
         """Return the module for graphs (B, N, F) and the shape (F,) or, with the largest values, (2 F,) that leaves it.
 
@@ -32,7 +40,7 @@ class MeanNodes:
             shape: (N, F).
         """
         largest = self.statistics == "mean+max"
-        return _MeanNodesModule(largest), (shape[1] * (2 if largest else 1),)
+        return _MeanNodesModule(largest), self.shape_after(shape)
 
 
 class _MeanNodesModule(nn.Module):

@@ -21,13 +21,21 @@ class MeanTokens:
         (64,)
     """
 
+    def shape_after(self, shape: Shape) -> Shape:
+        """Return the shape (F,) that leaves it.
+
+        Args:
+            shape: (T, F).
+        """
+        return (shape[1],)
+
     def build(self, shape: Shape) -> tuple[nn.Module, Shape]:
         """Return the module for sequences (B, T, F) and the shape (F,) that leaves it.
 
         Args:
             shape: (T, F).
         """
-        return _MeanTokens(), (shape[1],)
+        return _MeanTokens(), self.shape_after(shape)
 
 
 class _MeanTokens(nn.Module):

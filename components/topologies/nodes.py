@@ -21,6 +21,14 @@ class Nodes:
         (51, 32)
     """
 
+    def shape_after(self, shape: Shape) -> Shape:
+        """Return the shape (N, F) that leaves it.
+
+        Args:
+            shape: (N, F).
+        """
+        return shape
+
     def build(self, shape: Shape) -> tuple[nn.Module, Shape]:
         """Return the module for graphs (B, N, F) and the shape (N, F) that leaves it.
 

@@ -29,12 +29,12 @@ class PartPool:
         (128,)
     """
 
-    parts: int = integer(2, 7, default=2, doc="parts, from the top to the bottom")
+    parts: int = integer(2, 7, default=2, doc="parts, from the top to the bottom", sizes=True)
     width: int = integer(4, 256, default=64, log=True, doc="features of each part")
     dropout: float = real(0.0, 0.7, default=0.1, doc="share of features set to zero in training")
 
-    def build(self, shape: Shape) -> tuple[nn.Module, Shape]:
-        """Return the module for maps (B, C, H, W) and the shape (parts * width,) that leaves it.
+    def shape_after(self, shape: Shape) -> Shape:
+        """Return the shape (parts * width,) that leaves it.
 
         Args:
             shape: (C, H, W).
@@ -42,13 +42,18 @@ class PartPool:
         Raises:
             SpaceError: If the map has fewer rows than parts.
         """
-        channels, height, _ = shape
+        height = shape[1]
         if height < self.parts:
             remedy = "use fewer parts, a larger input or fewer poolings"
             rule = f"{self.parts} parts need a map of at least as many rows"
             raise SpaceError(Problem('readout "part_pool", parts', rule, str(height), remedy))
-        edges = [part * height // self.parts for part in range(self.parts + 1)]
-        return _PartPool(channels, edges, self.width, self.dropout), (self.parts * self.width,)
+        return (self.parts * self.width,)
+
+    def build(self, shape: Shape) -> tuple[nn.Module, Shape]:
+        """Return the module for maps (B, C, H, W) and the shape (parts * width,) that leaves it; errors as there."""
+        left = self.shape_after(shape)
+        edges = [part * shape[1] // self.parts for part in range(self.parts + 1)]
+        return _PartPool(shape[0], edges, self.width, self.dropout), left
 
 
 class _PartPool(nn.Module):

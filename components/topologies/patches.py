@@ -26,10 +26,10 @@ class Patches:
         (63, 16)
     """
 
-    grid: int = integer(0, 14, default=0, doc="cells along each side; 0 takes every pixel")
+    grid: int = integer(0, 14, default=0, doc="cells along each side; 0 takes every pixel", sizes=True)
 
-    def build(self, shape: Shape) -> tuple[nn.Module, Shape]:
-        """Return the module for maps (B, C, H, W) and the shape (tokens, C) that leaves it.
+    def shape_after(self, shape: Shape) -> Shape:
+        """Return the shape (tokens, C) that leaves it.
 
         Args:
             shape: (C, H, W).
@@ -42,7 +42,10 @@ class Patches:
             rule = f"a grid of {self.grid} needs a map of at least {self.grid}x{self.grid}"
             remedy = "use a smaller grid, a larger input or fewer poolings"
             raise SpaceError(Problem('readout "patches", grid', rule, f"{height}x{width}", remedy))
-        tokens = nn.Sequential(nn.Flatten(2), Transposition())
-        if self.grid == 0:
-            return tokens, (height * width, channels)
-        return nn.Sequential(nn.AdaptiveAvgPool2d(self.grid), *tokens), (self.grid**2, channels)
+        return (self.grid**2 if self.grid > 0 else height * width), channels
+
+    def build(self, shape: Shape) -> tuple[nn.Module, Shape]:
+        """Return the module for maps (B, C, H, W) and the shape (tokens, C) that leaves it; errors as there."""
+        left = self.shape_after(shape)
+        cells = [nn.AdaptiveAvgPool2d(self.grid)] if self.grid > 0 else []
+        return nn.Sequential(*cells, nn.Flatten(2), Transposition()), left

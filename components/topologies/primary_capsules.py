@@ -50,11 +50,11 @@ class PrimaryCapsules:
     """
 
     types: int = integer(1, 64, default=8, log=True, doc="capsules at each place")
-    kernel: int = choice(1, 3, 5, 7, 9, default=3, doc="side of the kernel, in pixels")
+    kernel: int = choice(1, 3, 5, 7, 9, default=3, doc="side of the kernel, in pixels", sizes=True)
     stride: int = choice(1, 2, default=2, doc="pixels from one place to the next")
 
-    def build(self, shape: Shape) -> tuple[nn.Module, Shape]:
-        """Return the module for maps (B, C, H, W) and the shape (types * H' * W' * 8,) that leaves it.
+    def shape_after(self, shape: Shape) -> Shape:
+        """Return the shape (types * H' * W' * 8,) that leaves it.
 
         Args:
             shape: (C, H, W).
@@ -62,14 +62,19 @@ class PrimaryCapsules:
         Raises:
             SpaceError: If the kernel is larger than the map.
         """
-        channels, height, width = shape
+        _, height, width = shape
         if min(height, width) < self.kernel:
             rule = f"a kernel of {self.kernel} needs a map of at least {self.kernel}x{self.kernel}"
             remedy = "use a smaller kernel, a larger input or fewer poolings"
             raise SpaceError(Problem('readout "primary_capsules", kernel', rule, f"{height}x{width}", remedy))
-        convolution = nn.Conv2d(channels, self.types * CAPSULE_LENGTH, self.kernel, stride=self.stride)
         height, width = ((side - self.kernel) // self.stride + 1 for side in (height, width))
-        return nn.Sequential(convolution, _ToCapsules(self.types)), (self.types * height * width * CAPSULE_LENGTH,)
+        return (self.types * height * width * CAPSULE_LENGTH,)
+
+    def build(self, shape: Shape) -> tuple[nn.Module, Shape]:
+        """Return the module for maps (B, C, H, W) and the shape that leaves it; errors as of `shape_after`."""
+        left = self.shape_after(shape)
+        convolution = nn.Conv2d(shape[0], self.types * CAPSULE_LENGTH, self.kernel, stride=self.stride)
+        return nn.Sequential(convolution, _ToCapsules(self.types)), left
 
 
 class _ToCapsules(nn.Module):

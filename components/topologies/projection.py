@@ -7,6 +7,16 @@ from collections.abc import Sequence
 from torch import Tensor, nn
 
 
+def projected_length(features: Sequence[int], width: int) -> int:
+    """Return the length of the vectors that a `Projection` gives; arguments as there.
+
+    Example:
+        >>> projected_length([5, 5], 3), projected_length([4, 5], 3)
+        (5, 3)
+    """
+    return features[0] if len(set(features)) == 1 else width
+
+
 class Projection(nn.Module):
     """Leaves vectors of equal lengths as they are; else maps each to `width` numbers by a linear layer of its own.
 
@@ -22,7 +32,7 @@ class Projection(nn.Module):
     def __init__(self, features: Sequence[int], width: int) -> None:
         super().__init__()
         equal = len(set(features)) == 1
-        self.length = features[0] if equal else width
+        self.length = projected_length(features, width)
         self.layers = nn.ModuleList(nn.Identity() if equal else nn.Linear(length, width) for length in features)
 
     def forward(self, vectors: list[Tensor]) -> list[Tensor]:

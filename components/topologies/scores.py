@@ -32,6 +32,10 @@ class Scores:
     weights: str = choice("equal", "learned", default="equal", doc="weights of the streams")
     of: str = choice("logits", "probabilities", default="logits", doc="what the mean is taken of")
 
+    def length_after(self, features: Sequence[int]) -> int:
+        """Return the length of the vector that it gives for vectors of these lengths."""
+        return sum(features)
+
     def build(self, features: Sequence[int]) -> tuple[nn.Module, int]:
         """Return the concatenation of the vectors, for losses of the vectors: heads do not see it."""
         return Concatenation().build(features)

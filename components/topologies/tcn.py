@@ -33,6 +33,14 @@ class TCN:
     read: str = choice("mean", "last", default="mean", doc="the mean over all tokens, or the last one")
     dropout: float = real(0.0, 0.7, default=0.0, doc="share of values set to zero in training")
 
+    def shape_after(self, shape: Shape) -> Shape:
+        """Return the shape (width,) that leaves it.
+
+        Args:
+            shape: (T, F).
+        """
+        return (self.width,)
+
     def build(self, shape: Shape) -> tuple[nn.Module, Shape]:
         """Return the module for sequences (B, T, F) and the shape (width,) that leaves it.
 
@@ -44,7 +52,7 @@ class TCN:
             _Level(widths[level], self.width, self.kernel, 2**level, self.causal, self.dropout)
             for level in range(self.levels)
         ]
-        return nn.Sequential(Transposition(), *levels, _ReadTime(self.read)), (self.width,)
+        return nn.Sequential(Transposition(), *levels, _ReadTime(self.read)), self.shape_after(shape)
 
 
 class _Level(nn.Module):

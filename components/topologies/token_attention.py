@@ -30,13 +30,21 @@ class TokenAttention:
 
     hidden: int = integer(4, 128, default=32, log=True, doc="rows of V")
 
+    def shape_after(self, shape: Shape) -> Shape:
+        """Return the shape (F,) that leaves it.
+
+        Args:
+            shape: (T, F).
+        """
+        return (shape[1],)
+
     def build(self, shape: Shape) -> tuple[nn.Module, Shape]:
         """Return the module for sequences (B, T, F) and the shape (F,) that leaves it.
 
         Args:
             shape: (T, F).
         """
-        return _TokenAttention(shape[1], self.hidden), (shape[1],)
+        return _TokenAttention(shape[1], self.hidden), self.shape_after(shape)
 
 
 class _TokenAttention(nn.Module):

@@ -40,6 +40,14 @@ class Transformer:
     read: str = choice("class", "mean", default="class", doc="a learned token put before the others, or their mean")
     dropout: float = real(0.0, 0.7, default=0.1, doc="share of values set to zero in training")
 
+    def shape_after(self, shape: Shape) -> Shape:
+        """Return the shape (heads * head_width,) that leaves it.
+
+        Args:
+            shape: (T, F).
+        """
+        return (self.heads * self.head_width,)
+
     def build(self, shape: Shape) -> tuple[nn.Module, Shape]:
         """Return the module for sequences (B, T, F) and the shape (heads * head_width,) that leaves it.
 
@@ -59,7 +67,7 @@ class Transformer:
             )
             for _ in range(self.depth)
         ]
-        return _Encoder(shape, width, layers, self.read, self.dropout), (width,)
+        return _Encoder(shape, width, layers, self.read, self.dropout), self.shape_after(shape)
 
 
 class _Encoder(nn.Module):

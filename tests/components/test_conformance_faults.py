@@ -67,6 +67,77 @@ class Sound:
         return nn.Conv2d(shape[0], self.width, 3, padding=1), (self.width, *shape[1:])
 
 
+# What is said of shapes without being built
+
+
+@planted("block", "shapes-foretold", maps={IMAGE: IMAGE})
+class ForetellsWrongly:
+    def shape_after(self, shape):
+        return shape
+
+    def build(self, shape):
+        return nn.Conv2d(shape[0], 4, 1), (4, *shape[1:])
+
+
+@planted("block", "shapes-foretold", maps={IMAGE: IMAGE})
+class ForetellsNoRefusal:
+    kernel: int = integer(1, 3, default=2, doc="side of the window", sizes=True)
+
+    def shape_after(self, shape):
+        return shape[0], *(side // self.kernel for side in shape[1:])
+
+    def build(self, shape):
+        if min(shape[1:]) < self.kernel:
+            raise SpaceError("too small")
+        return nn.MaxPool2d(self.kernel), self.shape_after(shape)
+
+
+@planted("block", "shapes-foretold", maps={IMAGE: IMAGE})
+class UndeclaredSay:
+    kernel: int = integer(1, 3, default=2, doc="side of the window")
+
+    def shape_after(self, shape):
+        if min(shape[1:]) < self.kernel:
+            raise SpaceError("too small")
+        return shape[0], *(side // self.kernel for side in shape[1:])
+
+    def build(self, shape):
+        return nn.MaxPool2d(self.kernel), self.shape_after(shape)
+
+
+@planted("block", "shapes-foretold", maps={IMAGE: IMAGE})
+class DeclaredAndSilent:
+    kernel: int = integer(1, 3, default=2, doc="side of the window", sizes=True)
+
+    def build(self, shape):
+        return nn.Conv2d(shape[0], 4, 1), (4, *shape[1:])
+
+
+@planted("fusion", "shapes-foretold")
+class ForetellsAnotherLength:
+    def length_after(self, features):
+        return max(features)
+
+    def build(self, features):
+        return _Join(), sum(features)
+
+
+@planted("head", "shapes-foretold")
+class AdmitsWhatItRefuses:
+    def admit(self, features):
+        return
+
+    def build(self, features, classes):
+        if features % 8:
+            raise SpaceError("not a multiple of 8")
+        return nn.Linear(features, classes)
+
+
+class _Join(nn.Module):
+    def forward(self, vectors):
+        return torch.cat(vectors, dim=1)
+
+
 # Modules
 
 

@@ -23,6 +23,7 @@ from optuna.testing.pytest_samplers import BasicSamplerTestCase, MultiObjectiveS
 from optuna.trial import FrozenTrial, TrialState, create_trial
 
 from mernas.components.datasets.clip import Dataset
+from mernas.components.topologies.network import count_parameters
 from mernas.evaluation.picking import Candidate
 from mernas.search.crowding import crowding
 from mernas.search.ledger import ACCEPTED, DUPLICATE, EXHAUSTED, INFEASIBLE, REPEATED, Draw, Ledger
@@ -36,6 +37,7 @@ from mernas.search.samplers.genetic import Nsga
 from mernas.search.samplers.grid import GridOrder
 from mernas.search.sampling import first_batch, generation, make_sampler, next_batch, rebuild
 from mernas.space.genotype import Genotype
+from mernas.space.suggestion import RecordedTrial
 
 OPTUNA = tuple(name for name in SAMPLERS if name != "grid")
 LIMIT = 3000
@@ -71,6 +73,12 @@ keep: {input: [optical_flow], block: [convolution, residual], attention: none, r
 set:
   stream.stream: {backbone: {low: 1, high: 4}}
 """
+
+
+# Small maps and long backbones: the map soon has a single pixel.
+SHRINKING_SPACE = VAST_SPACE.replace("backbone: {low: 1, high: 4}", "backbone: {low: 4, high: 8}").replace(
+    "set:", "set:\n  input.optical_flow: {size: 14}"
+)
 
 
 def size_of(genotype: Genotype) -> int | None:
@@ -171,6 +179,28 @@ def test_every_proposal_lies_in_the_space_and_every_place_is_filled(
     assert any(record.failing(draw.genotype or "") for draw in accepted)
     later = [draw for draw in draws if draw.batch > 0]
     assert {draw.origin for draw in later} == {name}
+
+
+@pytest.mark.parametrize("name", SAMPLERS)
+def test_of_a_fitting_space_only_what_can_be_built_is_proposed_and_its_answers_lead_back_to_it(
+    name: str, make: Callable[..., Plan], ledger: Ledger
+) -> None:
+    def built(genotype: Genotype) -> int:
+        count_parameters(genotype, classes=3)  # raises where it cannot be built
+        return 1 + int(genotype.hash[:8], 16) % LIMIT
+
+    plan = make(name, SHRINKING_SPACE, trials=16)
+    record = Known(plan, ledger)
+    assert plan.space.fitting
+    for number in range(len(plan.batches)):
+        draw = first_batch(plan, "0", built) if number == 0 else next_batch(plan, record, "0", number, built)
+        ledger.add_batch(*draw)
+    draws = ledger.draws("0")
+    assert sum(draw.state == ACCEPTED for draw in draws) == 16
+    for one in draws:
+        assert plan.space.suggest(RecordedTrial(one.answers)) == ledger.genotype(one.genotype or "")
+    asked = [question for one in draws for question in one.answers]
+    assert any(".without " in question or ".up to " in question for question in asked)  # or nothing was left out
 
 
 @pytest.mark.parametrize("name", SAMPLERS)

@@ -105,7 +105,7 @@ def test_a_suggested_genotype_builds_counts_its_parameters_and_runs_forward_and_
     assert all(parameter.grad is not None for parameter in network.parameters())
 
 
-@pytest.mark.parametrize("name", ["standard", "quick"])
+@pytest.mark.parametrize("name", ["standard", "quick", "full"])
 @pytest.mark.parametrize("data", sorted(FACTS))
 def test_at_most_one_genotype_in_twenty_is_refused_on_meta(name: str, data: str) -> None:
     space = load_space(name, FACTS[data])
