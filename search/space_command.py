@@ -93,7 +93,7 @@ def print_space(described: Mapping[str, Any]) -> None:
     absent = sum(not part["available"] for part in components)
     where = "any data" if described["data"] is None else f"the data {described['data']}"
     title = f"Space {described['space']} for {where}: {len(components)} components, {absent} of them unavailable"
-    title += "; of the others it proposes what fits the map that arrives" if described["fitting"] else ""
+    title += "; proposes only what fits its map" if described["fitting"] else ""
     root = Tree(Text(title, "bold"))
     for name, axis in described["axes"].items():
         optional = ", can be left out" if axis["optional"] else ""
