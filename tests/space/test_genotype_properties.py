@@ -109,13 +109,13 @@ def test_a_suggested_genotype_builds_counts_its_parameters_and_runs_forward_and_
 @pytest.mark.parametrize("data", sorted(FACTS))
 def test_at_most_one_genotype_in_twenty_is_refused_on_meta(name: str, data: str) -> None:
     space = load_space(name, FACTS[data])
-    refused = 0
-    for seed in range(100):  # benchmarks/genotypes.py takes 2,000
+    refused, count = 0, 40 if name == "full" else 100  # benchmarks/genotypes.py takes 2,000
+    for seed in range(count):
         try:
             count_parameters(space.suggest(RandomTrial(seed)), classes=3)
         except SpaceError:
             refused += 1
-    assert refused <= 5
+    assert refused <= count // 20
 
 
 @st.composite
