@@ -3,8 +3,8 @@
     python benchmarks/genotypes.py [standard|quick|full] [HOW MANY]
 
 Half of them for data that offer everything, half for released flow images. Goal: at most one in twenty is refused when
-it is built without memory for its weights. The largest networks of `full` have some hundred million parameters and keep
-many gigabytes for the way back: above `MOST` they run both ways without memory for their numbers.
+it is built without memory for its weights. The largest networks of `full` have billions of parameters, or keep many
+gigabytes for the way back: above `MOST` they run both ways without memory for their numbers.
 """
 
 from __future__ import annotations
